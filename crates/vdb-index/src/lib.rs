@@ -1,1 +1,47 @@
-//! Placeholder.
+//! Indexes over vectors that are addressed by their row offset: exact scan, LSH and HNSW.
+//!
+//! An index borrows the [`Vectors`] it was built over at every call; it owns no vectors, ids or metadata. All three
+//! answer the same [`Request`] with the same [`Answer`], in the order (distance, then the caller's tie-break), and say
+//! whether the answer is exact.
+//!
+//! ```
+//! use vdb_index::{FlatScan, Hnsw, HnswParams, Request, Vectors};
+//! use vdb_distance::Metric;
+//!
+//! let mut vectors = Vectors::new(Metric::Euclidean, 2);
+//! let offsets: Vec<u32> = (0..100).map(|i| vectors.push(&[i as f32, 1.0])).collect();
+//! let mut hnsw = Hnsw::new(HnswParams::default());
+//! hnsw.insert(&vectors, &offsets);
+//!
+//! let request = Request::new(&[41.9, 1.0], 2);
+//! let exact = FlatScan.search(&vectors, &request);
+//! let graph = hnsw.search(&vectors, &request, 64);
+//! assert_eq!(exact.hits[0].offset, 42);
+//! assert_eq!(graph.hits, exact.hits);
+//! ```
+//!
+//! Limits: 2³¹ − 1 rows an index; up to 65,536 dimensions are tested. Callers validate their input (finite values,
+//! matching dimensions): these functions assert it.
+#![forbid(unsafe_code)]
+
+mod bitset;
+mod flat;
+mod hash;
+mod hnsw;
+mod lsh;
+mod request;
+#[cfg(test)]
+mod testing;
+mod top_k;
+mod vectors;
+
+pub use bitset::BitSet;
+pub use flat::FlatScan;
+pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
+pub use lsh::{Lsh, LshParams, LshParts};
+pub use request::{Answer, Request};
+pub use top_k::{Hit, TieBreak};
+pub use vectors::Vectors;
+
+/// The most rows one index holds: the graph keeps a mark in the top bit of an offset.
+pub const MAX_ROWS: usize = (1 << 31) - 1;

@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Files of the database, as bytes: replacing a file atomically, and a container of named, checksummed sections.
+//!
+//! The lowest storage tier. It knows sections, checksums and fsync; it does not know vectors, JSON or queries.
+//! The byte layout is specified in `docs/format.md`, and a test pins the constants here to that page.
+//!
+//! ```
+//! use vdb_storage::codec::{Encode, Reader};
+//! use vdb_storage::{ContainerReader, ContainerWriter, FileKind, StorageError, write_atomically};
+//!
+//! const KIND: FileKind = FileKind::new(*b"demo");
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("points.vdb");
+//!
+//! write_atomically(&path, |out| -> std::io::Result<()> {
+//!     let mut file = ContainerWriter::new(out, KIND)?;
+//!     file.write_section("vectors", |section| section.put_f32_slice(&[0.5, -1.0, 2.0]))?;
+//!     file.add_section("note", b"three numbers")?;
+//!     file.finish()?;
+//!     Ok(())
+//! })?;
+//!
+//! let mut file = ContainerReader::open(&path, KIND)?;
+//! assert_eq!(file.section("note")?, b"three numbers");
+//! let bytes = file.section("vectors")?;
+//! let mut numbers = [0.0; 3];
+//! Reader::new(&bytes).f32_slice_into(&mut numbers)?;
+//! assert_eq!(numbers, [0.5, -1.0, 2.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Limits: a section and a file hold up to 2^63 bytes, a file holds fewer than 2^32 sections, and a section's name
+//! is 1 to 16 printable ASCII characters. The crate is not a key-value store and not a log: a container is written
+//! once, from front to back, and never changed.
+
+#![forbid(unsafe_code)]
+
+mod atomic_file;
+pub mod codec;
+pub mod container;
+mod error;
+
+pub use atomic_file::write_atomically;
+pub use container::{ContainerReader, ContainerWriter, FileKind, SectionReader, SectionWriter};
+pub use error::StorageError;

@@ -1,0 +1,91 @@
+//! Kernels of every available instruction set: between two vectors that lie in the second-level cache, and of
+//! one query with 32 rows picked at random from a matrix of 64 MiB, as a graph search reads them.
+//! Times are per vector compared for `pair`, and per gather of 32 rows for `gather`.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use vdb_distance::{AlignedVec, Kernels};
+
+type Pair = fn(&Kernels, &[f32], &[f32]) -> f32;
+type Gather = fn(&Kernels, &[f32], &[f32], usize, &[u32], &mut [f32]);
+
+const OPS: [(&str, Pair, Gather); 3] = [
+    ("dot", Kernels::dot, Kernels::dot_gather),
+    ("l2", Kernels::l2_squared, Kernels::l2_squared_gather),
+    ("l1", Kernels::l1, Kernels::l1_gather),
+];
+const DIMS: [usize; 4] = [128, 384, 784, 1536];
+const CACHED_BYTES: usize = 256 << 10;
+const MATRIX_BYTES: usize = 64 << 20;
+const GATHERED: usize = 32;
+
+/// A small generator: quality is no matter here, only that the hardware cannot guess the next row.
+fn random(state: &mut u64) -> u32 {
+    *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*state >> 32) as u32
+}
+
+fn matrix(bytes: usize) -> AlignedVec<f32> {
+    let mut state = 1;
+    let mut values = AlignedVec::new();
+    values.resize(bytes / size_of::<f32>(), 0.0);
+    for value in values.iter_mut() {
+        *value = random(&mut state) as f32 / u32::MAX as f32 - 0.5;
+    }
+    values
+}
+
+fn all_kernels() -> impl Iterator<Item = Kernels> {
+    Kernels::available().into_iter().filter_map(Kernels::for_isa)
+}
+
+fn pairs(c: &mut Criterion) {
+    let rows = matrix(CACHED_BYTES);
+    for (name, pair, _) in OPS {
+        let mut group = c.benchmark_group(format!("pair/{name}"));
+        for dim in DIMS {
+            let query = &rows[..dim];
+            let points = rows.len() / dim;
+            group.throughput(Throughput::Elements(dim as u64));
+            for kernels in all_kernels() {
+                group.bench_function(BenchmarkId::new(kernels.isa().name(), dim), |bencher| {
+                    let mut at = 0;
+                    bencher.iter(|| {
+                        at = if at + 1 < points { at + 1 } else { 0 };
+                        pair(&kernels, black_box(query), &rows[at * dim..(at + 1) * dim])
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+fn gathers(c: &mut Criterion) {
+    let rows = matrix(MATRIX_BYTES);
+    for (name, _, gather) in OPS {
+        let mut group = c.benchmark_group(format!("gather32/{name}"));
+        for dim in DIMS {
+            let points = (rows.len() / dim) as u32;
+            let mut state = 7;
+            let ids: Vec<u32> = (0..GATHERED << 10).map(|_| random(&mut state) % points).collect();
+            group.throughput(Throughput::Elements((GATHERED * dim) as u64));
+            for kernels in all_kernels() {
+                group.bench_function(BenchmarkId::new(kernels.isa().name(), dim), |bencher| {
+                    let mut batches = ids.chunks_exact(GATHERED).cycle();
+                    let mut out = [0.0; GATHERED];
+                    bencher.iter(|| {
+                        let batch = batches.next().unwrap_or_default();
+                        gather(&kernels, black_box(&rows[..dim]), &rows, dim, batch, &mut out);
+                        out[GATHERED - 1]
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, pairs, gathers);
+criterion_main!(benches);

@@ -1,0 +1,229 @@
+//! The one loop that every kernel is, written over sixteen lanes of whatever the instruction set offers.
+//!
+//! A vector is cut into blocks of sixteen floats. Four accumulators of sixteen lanes take the blocks in turn,
+//! four blocks a round:
+//!
+//! ```text
+//! while 64 floats are left:   acc[j] <- step(acc[j], block j)          for j in 0..4
+//! whole blocks left (0 to 3): acc[j] <- step(acc[j], block j)
+//! fewer than 16 floats left:  the next accumulator takes them, padded with zeros
+//! sums  = (acc[0] + acc[1]) + (acc[2] + acc[3])                        lane by lane
+//! value = the lanes of sums folded 16 -> 8 -> 4 -> 2 -> 1, lane i with lane i + half
+//! ```
+//!
+//! The order of the additions does not depend on the width of a register, which is why instruction sets with
+//! a fused multiply-add agree bit for bit. Four accumulators hide the latency of that instruction; sixteen
+//! lanes each are one AVX-512 register, two AVX2 ones or four NEON ones, and fit all three register files.
+//!
+//! Everything is `inline(always)`: an entry point with the right `target_feature` swallows the whole loop, and
+//! only there do the intrinsics become single instructions.
+
+use crate::prefetch::{LINE, prefetch_lines};
+use crate::reference;
+
+/// Lanes of a [`Lanes`] value.
+pub(crate) const LANES: usize = 16;
+/// Floats that one round of the main loop takes.
+const ROUND: usize = 4 * LANES;
+/// How many rows ahead of the one at hand a gather asks for.
+const ROWS_AHEAD: usize = 4;
+/// Lines of a row to ask for; the hardware's own prefetcher follows a row once it has begun.
+const MAX_LINES: usize = 10;
+
+/// Sixteen single-precision lanes.
+///
+/// # Safety
+/// All methods: the CPU has the instruction set of the implementing type. `load` reads sixteen floats at its
+/// pointer and `load_partial` reads `count < 16` of them; they must be readable. Alignment does not matter.
+pub(crate) trait Lanes: Copy {
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    /// The first `count` lanes from memory, zeros in the others.
+    unsafe fn load_partial(from: *const f32, count: usize) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn abs(self) -> Self;
+    /// `self * factor + addend`, fused where the instruction set has that.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// All lanes in one, folded in the order of the module page.
+    unsafe fn sum(self) -> f32;
+}
+
+/// What is summed over the components.
+pub(crate) trait Op {
+    /// Adds the terms of sixteen components to `acc`.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    unsafe fn step<V: Lanes>(acc: V, a: V, b: V) -> V;
+
+    /// The same sum, in double precision throughout.
+    fn exact(a: &[f32], b: &[f32]) -> f64;
+}
+
+pub(crate) struct Dot;
+
+impl Op for Dot {
+    #[inline(always)]
+    unsafe fn step<V: Lanes>(acc: V, a: V, b: V) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { a.mul_add(b, acc) }
+    }
+
+    fn exact(a: &[f32], b: &[f32]) -> f64 {
+        reference::dot(a, b)
+    }
+}
+
+pub(crate) struct L2Squared;
+
+impl Op for L2Squared {
+    #[inline(always)]
+    unsafe fn step<V: Lanes>(acc: V, a: V, b: V) -> V {
+        // SAFETY: this function's own contract.
+        unsafe {
+            let difference = a.sub(b);
+            difference.mul_add(difference, acc)
+        }
+    }
+
+    fn exact(a: &[f32], b: &[f32]) -> f64 {
+        reference::l2_squared(a, b)
+    }
+}
+
+pub(crate) struct L1;
+
+impl Op for L1 {
+    #[inline(always)]
+    unsafe fn step<V: Lanes>(acc: V, a: V, b: V) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { acc.add(a.sub(b).abs()) }
+    }
+
+    fn exact(a: &[f32], b: &[f32]) -> f64 {
+        reference::l1(a, b)
+    }
+}
+
+/// A query and the row-major matrix it is compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) query: &'a [f32],
+    pub(crate) rows: &'a [f32],
+    /// Floats from the start of one row to the start of the next.
+    pub(crate) stride: usize,
+}
+
+impl Block<'_> {
+    /// Where row `row` begins. Wrapping, because hints may lie past the end and empty rows may have any number.
+    #[inline(always)]
+    fn row(&self, row: usize) -> *const f32 {
+        self.rows.as_ptr().wrapping_add(row.wrapping_mul(self.stride))
+    }
+
+    /// Cache lines worth asking for before a row is read.
+    #[inline(always)]
+    fn lines(&self) -> usize {
+        size_of_val(self.query).div_ceil(LINE).min(MAX_LINES)
+    }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, and the slices are of one length.
+#[inline(always)]
+pub(crate) unsafe fn pair<V: Lanes, O: Op>(a: &[f32], b: &[f32]) -> f32 {
+    debug_assert_eq!(a.len(), b.len());
+    // SAFETY: both pointers are good for `a.len()` floats; the CPU is this function's own contract.
+    unsafe { finished::<V, O>(a, b.as_ptr()) }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, `ids` and `out` are of one length, and every id's row lies inside
+/// the block.
+#[inline(always)]
+pub(crate) unsafe fn gather<V: Lanes, O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
+    debug_assert_eq!(ids.len(), out.len());
+    let lines = block.lines();
+    for &id in ids.iter().take(ROWS_AHEAD) {
+        prefetch_lines(block.row(id as usize).cast(), lines);
+    }
+    for (i, (&id, value)) in ids.iter().zip(out).enumerate() {
+        if let Some(&ahead) = ids.get(i + ROWS_AHEAD) {
+            prefetch_lines(block.row(ahead as usize).cast(), lines);
+        }
+        // SAFETY: every id's row lies inside the block and is good for `query.len()` floats; the CPU is this
+        // function's own contract.
+        *value = unsafe { finished::<V, O>(block.query, block.row(id as usize)) };
+    }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, and the rows `first..first + out.len()` lie inside the block.
+#[inline(always)]
+pub(crate) unsafe fn rows<V: Lanes, O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
+    // Consecutive rows are what the hardware's prefetcher is good at: only the head of a row, where it may
+    // have stopped at a page's end, is worth a hint.
+    let lines = block.lines().min(2);
+    let mut start = block.row(first);
+    for value in out {
+        prefetch_lines(start.wrapping_add(block.stride.wrapping_mul(2)).cast(), lines);
+        // SAFETY: the row lies inside the block and is good for `query.len()` floats; the CPU is this
+        // function's own contract.
+        *value = unsafe { finished::<V, O>(block.query, start) };
+        start = start.wrapping_add(block.stride);
+    }
+}
+
+/// The sum, computed again in double precision if single precision overflowed on the way.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`, and `b` is good for `a.len()` floats.
+#[inline(always)]
+unsafe fn finished<V: Lanes, O: Op>(a: &[f32], b: *const f32) -> f32 {
+    // SAFETY: this function's own contract.
+    let value = unsafe { accumulate::<V, O>(a.as_ptr(), b, a.len()) };
+    if value.is_finite() {
+        return value;
+    }
+    // SAFETY: this function's own contract; the slice is only read while `b`'s owner is borrowed.
+    exact::<O>(a, unsafe { std::slice::from_raw_parts(b, a.len()) })
+}
+
+#[cold]
+#[inline(never)]
+fn exact<O: Op>(a: &[f32], b: &[f32]) -> f32 {
+    O::exact(a, b) as f32
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, and both pointers are good for `len` floats.
+#[inline(always)]
+unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) -> f32 {
+    // SAFETY: `at + 64 <= len` in the main loop; in the second loop a whole block is loaded only with at least
+    // sixteen floats left, and otherwise exactly as many as are left. The CPU is this function's own contract.
+    unsafe {
+        let mut acc = [V::zero(); 4];
+        let mut at = 0;
+        while len - at >= ROUND {
+            for (j, acc) in acc.iter_mut().enumerate() {
+                let block = at + j * LANES;
+                *acc = O::step(*acc, V::load(a.add(block)), V::load(b.add(block)));
+            }
+            at += ROUND;
+        }
+        for acc in &mut acc {
+            let left = len - at;
+            if left < LANES {
+                if left > 0 {
+                    let (a, b) = (V::load_partial(a.add(at), left), V::load_partial(b.add(at), left));
+                    *acc = O::step(*acc, a, b);
+                }
+                break;
+            }
+            *acc = O::step(*acc, V::load(a.add(at)), V::load(b.add(at)));
+            at += LANES;
+        }
+        acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
+    }
+}

@@ -1,0 +1,180 @@
+//! The links of the graph: a flat base layer of fixed rows, and small rows for the few nodes on upper layers.
+//!
+//! A row holds the ids of a node's neighbours, then [`NONE`]. Base rows start on cache lines. The level of a node
+//! depends on the seed and its offset alone, so an offset that is used again keeps its rows.
+
+use crate::hash::unit_interval;
+use vdb_distance::{AlignedVec, prefetch};
+
+/// Fills the unused end of a row.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// No node is assigned a level above this.
+pub(crate) const MAX_LEVEL: u8 = 31;
+
+/// Adjacency of every layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    m: usize,
+    /// Links per base row, rounded up to whole cache lines.
+    base_stride: usize,
+    base: AlignedVec<u32>,
+    levels: Vec<u8>,
+    /// Where a node's upper rows start in `upper`, in rows of `m`; layer 1 first.
+    upper_start: Vec<u32>,
+    upper: Vec<u32>,
+    /// The node that searches start from, on its top layer.
+    pub(crate) entry: Option<u32>,
+}
+
+impl Graph {
+    pub(crate) fn new(m: usize) -> Self {
+        Self {
+            m,
+            base_stride: (2 * m).next_multiple_of(16),
+            base: AlignedVec::new(),
+            levels: Vec::new(),
+            upper_start: Vec::new(),
+            upper: Vec::new(),
+            entry: None,
+        }
+    }
+
+    /// Nodes that have rows, linked or not.
+    pub(crate) fn len(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// The most links of a node on `layer`: 2 m on the base layer, m above (paper: M_max0, M_max).
+    pub(crate) fn max_degree(&self, layer: u8) -> usize {
+        if layer == 0 { 2 * self.m } else { self.m }
+    }
+
+    pub(crate) fn level(&self, node: u32) -> u8 {
+        self.levels[node as usize]
+    }
+
+    /// Gives rows to all nodes below `len`.
+    pub(crate) fn grow(&mut self, len: usize, seed: u64) {
+        let additional = len.saturating_sub(self.len());
+        if additional > 1 {
+            self.base.reserve_exact(additional * self.base_stride);
+        }
+        for node in self.len()..len {
+            let level = level(seed, node as u32, self.m);
+            self.push_node(level);
+        }
+    }
+
+    fn push_node(&mut self, level: u8) {
+        self.levels.push(level);
+        self.upper_start.push((self.upper.len() / self.m) as u32);
+        self.upper.resize(self.upper.len() + usize::from(level) * self.m, NONE);
+        self.base.resize(self.levels.len() * self.base_stride, NONE);
+    }
+
+    fn row_range(&self, layer: u8, node: u32) -> std::ops::Range<usize> {
+        if layer == 0 {
+            let start = node as usize * self.base_stride;
+            return start..start + 2 * self.m;
+        }
+        debug_assert!(layer <= self.level(node));
+        let start = (self.upper_start[node as usize] as usize + usize::from(layer) - 1) * self.m;
+        start..start + self.m
+    }
+
+    /// The neighbours of `node` on `layer`.
+    #[inline]
+    pub(crate) fn links(&self, layer: u8, node: u32) -> &[u32] {
+        let row = self.row(layer, node);
+        let len = row.iter().position(|&id| id == NONE).unwrap_or(row.len());
+        &row[..len]
+    }
+
+    /// The whole row of `node`, unused end included.
+    #[inline]
+    pub(crate) fn row(&self, layer: u8, node: u32) -> &[u32] {
+        let range = self.row_range(layer, node);
+        if layer == 0 { &self.base[range] } else { &self.upper[range] }
+    }
+
+    /// Replaces the neighbours of `node` on `layer`.
+    pub(crate) fn set_links(&mut self, layer: u8, node: u32, links: &[u32]) {
+        let range = self.row_range(layer, node);
+        let row = if layer == 0 { &mut self.base[range] } else { &mut self.upper[range] };
+        row[..links.len()].copy_from_slice(links);
+        row[links.len()..].fill(NONE);
+    }
+
+    /// Asks for the base row of `node` ahead of its use.
+    #[inline]
+    pub(crate) fn prefetch(&self, node: u32) {
+        prefetch(&self.base, node as usize * self.base_stride, self.base_stride / 16);
+    }
+
+    /// Heap bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.base.bytes() + self.levels.capacity() + (self.upper_start.capacity() + self.upper.capacity()) * 4
+    }
+
+    /// The rows as they are stored in a file: levels, base rows of 2 m, upper rows of m in node order.
+    pub(crate) fn rows(&self) -> (&[u8], Vec<u32>, &[u32]) {
+        let base = (0..self.len() as u32).flat_map(|node| self.row(0, node).iter().copied()).collect();
+        (&self.levels, base, &self.upper)
+    }
+
+    /// The inverse of [`rows`](Self::rows). Lengths must fit each other; ids are not checked here.
+    pub(crate) fn from_rows(m: usize, levels: &[u8], base: &[u32], upper: &[u32]) -> Self {
+        let mut graph = Self::new(m);
+        graph.base.reserve_exact(levels.len() * graph.base_stride);
+        for &level in levels {
+            graph.push_node(level);
+        }
+        for (node, row) in base.chunks_exact(2 * m).enumerate() {
+            let range = graph.row_range(0, node as u32);
+            graph.base[range].copy_from_slice(row);
+        }
+        graph.upper.copy_from_slice(upper);
+        graph
+    }
+}
+
+/// The level of a node: ⌊−ln U · 1 / ln m⌋ with U in (0, 1] from the seed and the offset (Malkov & Yashunin, §4.1).
+pub(crate) fn level(seed: u64, node: u32, m: usize) -> u8 {
+    let level = -unit_interval(seed, node).ln() / (m as f64).ln();
+    level.min(f64::from(MAX_LEVEL)) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_fall_by_a_factor_of_m() {
+        let count = |at_least: u8| (0..100_000).filter(|&i| level(1, i, 16) >= at_least).count();
+        assert!((5_900..6_600).contains(&count(1)), "{}", count(1));
+        assert!((320..460).contains(&count(2)), "{}", count(2));
+    }
+
+    #[test]
+    fn rows_survive_a_round_trip() {
+        let mut graph = Graph::new(4);
+        graph.grow(200, 9);
+        for node in 0..200u32 {
+            for layer in 0..=graph.level(node) {
+                let links: Vec<u32> = (0..node % 4).map(|i| (node + i) % 200).collect();
+                graph.set_links(layer, node, &links);
+                assert_eq!(graph.links(layer, node), links);
+            }
+        }
+        let (levels, base, upper) = graph.rows();
+        let copy = Graph::from_rows(4, levels, &base, upper);
+        for node in 0..200u32 {
+            assert_eq!(copy.level(node), graph.level(node));
+            for layer in 0..=graph.level(node) {
+                assert_eq!(copy.links(layer, node), graph.links(layer, node));
+            }
+        }
+        assert!(upper.iter().any(|&id| id != NONE));
+    }
+}

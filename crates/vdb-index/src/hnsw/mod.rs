@@ -1,0 +1,273 @@
+//! HNSW: a hierarchy of navigable small-world graphs (Malkov & Yashunin, TPAMI 2020).
+//!
+//! Build: nodes are inserted in batches in an order drawn from the seed. A batch searches the graph as it was before
+//! (in parallel), then its links and their reverses are written; so the graph is the same for any number of threads
+//! (the scheme of ParlayANN, PPoPP 2024). Batches grow with what the same call has inserted before, so that a new
+//! cluster is linked within itself, and never pass a small share of the whole.
+//!
+//! Deletes leave the node in the graph as a step that is never a hit; when a fifth of the nodes are such, their
+//! neighbours are linked past them and the offsets are free again. After every bulk change each live node is reachable.
+
+mod build;
+mod graph;
+mod repair;
+mod search;
+mod select;
+
+use crate::vectors::{Lift, Vectors};
+use crate::{Answer, BitSet, FlatScan, Hit, Request, top_k::TopK};
+use graph::{Graph, MAX_LEVEL, NONE};
+use search::Scratch;
+use vdb_distance::Metric;
+
+/// Parameters of the graph, fixed when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HnswParams {
+    /// Links that a new node makes on each layer (paper: M); the base layer holds up to 2 m a node. 2 to 128.
+    /// More links: better recall per step, more memory (8 m bytes a vector) and build time. Default 16.
+    pub m: usize,
+    /// Beam width while building (paper: efConstruction). Larger: a better graph, a longer build. Default 200.
+    pub ef_construction: usize,
+    /// The exact scan is chosen when it computes at most this many distances per entry of the beam that the graph
+    /// would need. 0 walks the graph whenever it can. Default 32, about where both take the same time.
+    pub exact_scan_factor: usize,
+    /// Decides levels and the order of insertion. Default 0.
+    pub seed: u64,
+}
+
+impl Default for HnswParams {
+    fn default() -> Self {
+        Self { m: 16, ef_construction: 200, exact_scan_factor: 32, seed: 0 }
+    }
+}
+
+/// The graph index.
+#[derive(Debug, Clone)]
+pub struct Hnsw {
+    params: HnswParams,
+    graph: Graph,
+    /// Deleted nodes that the graph still leads through.
+    dead: BitSet,
+    /// Nodes in the graph, dead ones included.
+    linked: usize,
+    /// The space that edges are chosen in, under DotProduct.
+    lift: Option<Lift>,
+    /// Nodes that the lift was trained on.
+    lift_trained: usize,
+}
+
+/// What a graph looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GraphStats {
+    /// Nodes that can be hits.
+    pub live: usize,
+    /// Deleted nodes still walked through.
+    pub dead: usize,
+    /// Links of the base layer.
+    pub base_links: usize,
+    /// Layers, the base included.
+    pub layers: usize,
+    /// Live nodes that no walk from the entry point reaches.
+    pub unreachable: usize,
+}
+
+/// A graph as plain arrays, for storing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HnswParts {
+    /// The parameters it was built with.
+    pub params: HnswParams,
+    /// The top layer of each node.
+    pub levels: Vec<u8>,
+    /// 2 m ids a node, unused places holding `u32::MAX`.
+    pub base: Vec<u32>,
+    /// m ids for each layer above the base, node by node, lowest layer first.
+    pub upper: Vec<u32>,
+    /// Where searches start.
+    pub entry: Option<u32>,
+    /// Deleted nodes still in the graph, ascending.
+    pub dead: Vec<u32>,
+}
+
+/// Why stored arrays are no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid graph: {0}")]
+pub struct GraphError(String);
+
+impl Hnsw {
+    /// An empty graph.
+    ///
+    /// # Panics
+    /// When `m` is outside 2 to 128 or `ef_construction` is 0.
+    pub fn new(params: HnswParams) -> Self {
+        assert!((2..=128).contains(&params.m), "m is {}, expected 2 to 128", params.m);
+        assert!(params.ef_construction > 0, "ef_construction is 0");
+        Self {
+            params,
+            graph: Graph::new(params.m),
+            dead: BitSet::default(),
+            linked: 0,
+            lift: None,
+            lift_trained: 0,
+        }
+    }
+
+    /// The parameters it was made with.
+    pub fn params(&self) -> &HnswParams {
+        &self.params
+    }
+
+    /// Heap bytes held, the vectors not included.
+    pub fn bytes(&self) -> usize {
+        self.graph.bytes() + self.dead.words().len() * 8
+    }
+
+    /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
+    ///
+    /// Where an exact scan of the matching rows is predicted to cost no more than the walk, or the walk found fewer
+    /// hits than match, the scan answers and the answer says that it is exact. Under a filter the beam is widened by
+    /// one over the share of matching rows.
+    ///
+    /// # Panics
+    /// When the query has another dimension than the vectors.
+    pub fn search(&self, vectors: &Vectors, request: &Request<'_>, ef_search: usize) -> Answer {
+        let matching = request.matching(vectors);
+        let k = request.k.min(matching.count());
+        if k == 0 {
+            return Answer { exact: true, ..Answer::default() };
+        }
+        let query = vectors.query(request.query);
+        let Some(entry) = self.graph.entry else {
+            return FlatScan.search(vectors, request);
+        };
+        let share = matching.count() as f64 / self.linked.max(1) as f64;
+        let ef = (ef_search.max(k) as f64 / share).ceil() as usize;
+        if matching.count() <= ef.saturating_mul(self.params.exact_scan_factor) || query.is_undirected() {
+            return FlatScan.search(vectors, request);
+        }
+        let mut top = TopK::new(k, request.tie_break);
+        let computed = Scratch::with(|scratch| {
+            scratch.start();
+            let nearest = scratch.descend(&self.graph, &query, entry, 0);
+            let mut bound = f32::INFINITY;
+            for found in scratch.search_layer(&self.graph, &query, 0, nearest, ef.min(self.graph.len())) {
+                if found.distance > bound {
+                    break;
+                }
+                if matching.contains(found.node) {
+                    top.push(Hit { offset: found.node, distance: query.finish(found.node, found.distance) });
+                    bound = top.worst().map_or(f32::INFINITY, |worst| query.bound(worst));
+                }
+            }
+            scratch.computed
+        });
+        let hits = top.into_sorted();
+        if hits.len() < k {
+            let mut answer = FlatScan.search(vectors, request);
+            answer.distance_computations += computed;
+            return answer;
+        }
+        Answer { hits, exact: false, distance_computations: computed }
+    }
+
+    /// Counts nodes, links and unreachable nodes.
+    ///
+    /// # Complexity
+    /// Reads every link once.
+    pub fn stats(&self, vectors: &Vectors) -> GraphStats {
+        let reached = self.reached();
+        GraphStats {
+            live: self.linked - self.dead.count(),
+            dead: self.dead.count(),
+            base_links: (0..self.graph.len() as u32).map(|node| self.graph.links(0, node).len()).sum(),
+            layers: self.graph.entry.map_or(0, |entry| usize::from(self.graph.level(entry)) + 1),
+            unreachable: vectors.live().iter().filter(|&node| !reached.contains(node)).count(),
+        }
+    }
+
+    /// The graph as plain arrays.
+    pub fn to_parts(&self) -> HnswParts {
+        let (levels, base, upper) = self.graph.rows();
+        HnswParts {
+            params: self.params,
+            levels: levels.to_vec(),
+            base,
+            upper: upper.to_vec(),
+            entry: self.graph.entry,
+            dead: self.dead.iter().collect(),
+        }
+    }
+
+    /// A graph over `vectors` from plain arrays, after checking every id in them.
+    ///
+    /// # Errors
+    /// When array lengths do not fit each other, an id is out of range or a node is linked above its top layer.
+    pub fn from_parts(vectors: &Vectors, parts: HnswParts) -> Result<Self, GraphError> {
+        check_parts(vectors, &parts)?;
+        let HnswParts { params, levels, base, upper, entry, dead } = parts;
+        let mut hnsw = Self::new(params);
+        hnsw.graph = Graph::from_rows(params.m, &levels, &base, &upper);
+        hnsw.graph.entry = entry;
+        for node in dead {
+            hnsw.dead.insert(node);
+        }
+        hnsw.linked = vectors.live().count() + hnsw.dead.count();
+        hnsw.retrain_lift(vectors);
+        Ok(hnsw)
+    }
+
+    /// Recomputes the lift under DotProduct; edges made before stay, they are as good as their space was.
+    fn retrain_lift(&mut self, vectors: &Vectors) {
+        if vectors.metric() == Metric::DotProduct {
+            self.lift.get_or_insert_default().train(vectors);
+            self.lift_trained = vectors.live().count();
+        }
+    }
+}
+
+fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
+    let fail = |what: String| Err(GraphError(what));
+    let HnswParts { params, levels, base, upper, entry, dead } = parts;
+    let (m, nodes) = (params.m, levels.len());
+    if !(2..=128).contains(&m) || params.ef_construction == 0 {
+        return fail(format!("m is {m} and ef_construction {}", params.ef_construction));
+    }
+    if nodes != vectors.len() {
+        return fail(format!("it has {nodes} nodes for {} vectors", vectors.len()));
+    }
+    if let Some(node) = levels.iter().position(|&level| level > MAX_LEVEL) {
+        return fail(format!("node {node} is on layer {}, at most {MAX_LEVEL} is possible", levels[node]));
+    }
+    let upper_rows: usize = levels.iter().map(|&level| usize::from(level)).sum();
+    if base.len() != nodes * 2 * m || upper.len() != upper_rows * m {
+        return fail(format!(
+            "{} base and {} upper ids, expected {} and {}",
+            base.len(),
+            upper.len(),
+            nodes * 2 * m,
+            upper_rows * m
+        ));
+    }
+    let live = vectors.live();
+    if entry.is_some_and(|entry| entry as usize >= nodes) || (entry.is_none() && live.count() > 0) {
+        return fail(format!("the entry point is {entry:?} of {nodes} nodes"));
+    }
+    if let Some(node) = dead.iter().find(|&&node| node as usize >= nodes || live.contains(node)) {
+        return fail(format!("node {node} is marked as deleted but is live or absent"));
+    }
+    let on_layer = |id: u32, layer: usize| {
+        id == NONE || levels.get(id as usize).is_some_and(|&level| usize::from(level) >= layer)
+    };
+    if let Some(place) = base.iter().position(|&id| !on_layer(id, 0)) {
+        return fail(format!("node {} links to {}, there are {nodes} nodes", place / (2 * m), base[place]));
+    }
+    let layers = levels.iter().flat_map(|&level| 1..=usize::from(level));
+    for (row, layer) in upper.chunks_exact(m).zip(layers) {
+        if let Some(id) = row.iter().find(|&&id| !on_layer(id, layer)) {
+            return fail(format!("a node on layer {layer} links to {id}, which is not on that layer"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! HNSW against brute force: recall, guarantees, determinism, deletes, crowds of copies, storage.
+
+use super::*;
+use crate::testing::{METRICS, Rng, brute_force, filled, recall};
+
+/// Walks the graph however small it is.
+const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+
+fn built(metric: Metric, count: usize) -> (Vectors, Hnsw) {
+    let mut rng = Rng(21);
+    let (vectors, offsets) = filled(metric, (0..count).map(|_| rng.clustered(24, 20)));
+    let mut hnsw = Hnsw::new(PARAMS);
+    hnsw.insert(&vectors, &offsets);
+    (vectors, hnsw)
+}
+
+fn mean_recall(vectors: &Vectors, hnsw: &Hnsw, ef: usize, allowed: Option<&BitSet>) -> f64 {
+    let mut rng = Rng(22);
+    let queries = 60;
+    let sum: f64 = (0..queries)
+        .map(|_| {
+            let query = rng.clustered(24, 20);
+            let request = Request { allowed, ..Request::new(&query, 10) };
+            let answer = hnsw.search(vectors, &request, ef);
+            let truth = brute_force(vectors, &request);
+            assert_eq!(answer.hits.len(), truth.len());
+            recall(&answer.hits, &truth)
+        })
+        .sum();
+    sum / f64::from(queries)
+}
+
+#[test]
+fn finds_nearly_all_neighbours_under_every_metric() {
+    for metric in METRICS {
+        let (vectors, hnsw) = built(metric, 3_000);
+        let found = mean_recall(&vectors, &hnsw, 64, None);
+        assert!(found > 0.98, "{metric}: {found}");
+        let stats = hnsw.stats(&vectors);
+        assert_eq!((stats.live, stats.dead, stats.unreachable), (3_000, 0, 0));
+        assert!(stats.layers > 2 && stats.base_links > 3_000 * 8, "{stats:?}");
+    }
+}
+
+#[test]
+fn answers_are_the_same_for_any_number_of_threads() {
+    let parts: Vec<HnswParts> = [1, 2, 5]
+        .map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| built(Metric::Cosine, 2_500).1.to_parts())
+        })
+        .into();
+    assert!(parts[0] == parts[1] && parts[1] == parts[2]);
+    let (vectors, offsets) = {
+        let mut rng = Rng(21);
+        filled(Metric::Cosine, (0..2_500).map(|_| rng.clustered(24, 20)))
+    };
+    let mut other_seed = Hnsw::new(HnswParams { seed: 8, ..PARAMS });
+    other_seed.insert(&vectors, &offsets);
+    assert_ne!(other_seed.to_parts().levels, parts[0].levels);
+}
+
+#[test]
+fn one_by_one_is_as_good_as_bulk() {
+    let (vectors, bulk) = built(Metric::Euclidean, 2_000);
+    let mut single = Hnsw::new(PARAMS);
+    (0..2_000).for_each(|offset| single.insert(&vectors, &[offset]));
+    let (bulk, single) =
+        (mean_recall(&vectors, &bulk, 24, None), mean_recall(&vectors, &single, 24, None));
+    assert!((bulk - single).abs() < 0.02, "bulk {bulk}, one by one {single}");
+}
+
+#[test]
+fn filters_are_kept_and_k_hits_are_found() {
+    let (vectors, hnsw) = built(Metric::Cosine, 3_000);
+    for step in [2, 9, 70, 1_500] {
+        let allowed = BitSet::from_fn(3_000, |i| i % step == 1);
+        let found = mean_recall(&vectors, &hnsw, 48, Some(&allowed));
+        assert!(found > 0.95, "one in {step}: {found}");
+    }
+    let none = BitSet::new(3_000);
+    let query = [0.5; 24];
+    let request = Request { allowed: Some(&none), ..Request::new(&query, 10) };
+    assert_eq!(hnsw.search(&vectors, &request, 48), Answer { exact: true, ..Answer::default() });
+}
+
+#[test]
+fn small_or_cheap_searches_are_exact() {
+    let (vectors, mut hnsw) = built(Metric::Euclidean, 1_000);
+    let query = Rng(5).clustered(24, 20);
+    let request = Request::new(&query, 10);
+    assert!(!hnsw.search(&vectors, &request, 64).exact);
+    hnsw.params.exact_scan_factor = 32;
+    let answer = hnsw.search(&vectors, &request, 64);
+    assert!(answer.exact);
+    assert_eq!(answer.hits, brute_force(&vectors, &request));
+}
+
+#[test]
+fn churn_keeps_recall_and_reachability() {
+    let (mut vectors, mut hnsw) = built(Metric::Euclidean, 2_000);
+    let fresh = mean_recall(&vectors, &hnsw, 32, None);
+    let mut rng = Rng(23);
+    let mut free = Vec::new();
+    let mut freed = 0;
+    for _ in 0..6_000 {
+        let victim = loop {
+            let offset = rng.below(vectors.len()) as u32;
+            if vectors.live().contains(offset) {
+                break offset;
+            }
+        };
+        vectors.remove(victim);
+        let given_back = hnsw.remove(&vectors, victim);
+        freed += given_back.len();
+        free.extend(given_back);
+        let row = rng.clustered(24, 20);
+        let offset = match free.pop() {
+            Some(offset) => {
+                vectors.set(offset, &row);
+                offset
+            }
+            None => vectors.push(&row),
+        };
+        hnsw.insert(&vectors, &[offset]);
+    }
+    assert!(freed > 5_000 && vectors.len() < 2_600, "{freed} freed, {} rows", vectors.len());
+    let churned = mean_recall(&vectors, &hnsw, 32, None);
+    assert!(churned > fresh - 0.02, "fresh {fresh}, after churn {churned}");
+    hnsw.connect(&vectors);
+    assert_eq!(hnsw.stats(&vectors).unreachable, 0);
+    for offset in vectors.live().iter() {
+        vectors.row(offset);
+    }
+    let all: Vec<u32> = vectors.live().iter().collect();
+    for offset in all {
+        vectors.remove(offset);
+        hnsw.remove(&vectors, offset);
+    }
+    assert_eq!((hnsw.stats(&vectors).live, hnsw.graph.entry), (0, None));
+    vectors.set(3, &[1.0; 24]);
+    hnsw.insert(&vectors, &[3]);
+    assert_eq!(hnsw.search(&vectors, &Request::new(&[0.0; 24], 5), 10).hits.len(), 1);
+}
+
+#[test]
+fn copies_do_not_hide_the_rest() {
+    for metric in METRICS {
+        let mut rng = Rng(24);
+        let crowd = rng.clustered(24, 20);
+        let rows: Vec<Vec<f32>> =
+            (0..3_000).map(|i| if i % 3 == 0 { crowd.clone() } else { rng.clustered(24, 20) }).collect();
+        let (vectors, offsets) = filled(metric, rows);
+        let mut hnsw = Hnsw::new(PARAMS);
+        hnsw.insert(&vectors, &offsets);
+        assert_eq!(hnsw.stats(&vectors).unreachable, 0, "{metric}");
+        let found = mean_recall(&vectors, &hnsw, 64, None);
+        assert!(found > 0.97, "{metric}: {found}");
+        let request = Request::new(&crowd, 10);
+        let answer = hnsw.search(&vectors, &request, 64);
+        assert_eq!(recall(&answer.hits, &brute_force(&vectors, &request)), 1.0, "{metric}");
+    }
+}
+
+#[test]
+fn a_new_cluster_in_one_batch_is_linked_within_itself() {
+    let (mut vectors, mut hnsw) = built(Metric::Euclidean, 3_000);
+    let mut rng = Rng(25);
+    let offsets: Vec<u32> = (0..500)
+        .map(|_| {
+            let row: Vec<f32> = rng.vector(24).into_iter().map(|value| 40.0 + value).collect();
+            vectors.push(&row)
+        })
+        .collect();
+    hnsw.insert(&vectors, &offsets);
+    for &offset in offsets.iter().step_by(25) {
+        let request = Request::new(vectors.row(offset), 10);
+        let answer = hnsw.search(&vectors, &request, 64);
+        assert!(recall(&answer.hits, &brute_force(&vectors, &request)) > 0.89);
+    }
+}
+
+#[test]
+fn inner_products_of_very_different_norms_are_searched_well() {
+    let mut rng = Rng(26);
+    let rows: Vec<Vec<f32>> = (0..3_000)
+        .map(|_| {
+            let norm = (2.0 * rng.signed()).exp();
+            rng.vector(24).into_iter().map(|value| value * norm).collect()
+        })
+        .collect();
+    let (vectors, offsets) = filled(Metric::DotProduct, rows);
+    let mut hnsw = Hnsw::new(PARAMS);
+    hnsw.insert(&vectors, &offsets);
+    let mean: f64 = (0..60)
+        .map(|_| {
+            let query = rng.vector(24);
+            let request = Request::new(&query, 10);
+            recall(&hnsw.search(&vectors, &request, 100).hits, &brute_force(&vectors, &request))
+        })
+        .sum::<f64>()
+        / 60.0;
+    assert!(mean > 0.9, "{mean}");
+}
+
+#[test]
+fn parts_give_the_same_graph_back_and_bad_parts_are_refused() {
+    let (mut vectors, mut hnsw) = built(Metric::DotProduct, 600);
+    vectors.remove(9);
+    hnsw.remove(&vectors, 9);
+    let parts = hnsw.to_parts();
+    let copy = Hnsw::from_parts(&vectors, parts.clone()).unwrap();
+    assert_eq!(copy.to_parts(), parts);
+    let query = Rng(27).clustered(24, 20);
+    let request = Request::new(&query, 10);
+    assert_eq!(copy.search(&vectors, &request, 40), hnsw.search(&vectors, &request, 40));
+
+    let refused = |change: &dyn Fn(&mut HnswParts), reason: &str| {
+        let mut bad = parts.clone();
+        change(&mut bad);
+        let error = Hnsw::from_parts(&vectors, bad).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    };
+    refused(&|parts| parts.base[5] = 600, "links to 600");
+    refused(&|parts| parts.levels[3] += 1, "upper ids");
+    refused(&|parts| parts.levels[3] = 200, "layer 200");
+    refused(&|parts| parts.entry = Some(600), "entry point");
+    refused(&|parts| parts.entry = None, "entry point");
+    refused(&|parts| parts.dead.push(10), "node 10 is marked");
+    refused(&|parts| parts.params.m = 1, "m is 1");
+    refused(&|parts| drop(parts.base.pop()), "base");
+    refused(&|parts| parts.levels.truncate(10), "10 nodes");
+    let ground = parts.levels.iter().position(|&level| level == 0).unwrap() as u32;
+    refused(&|parts| parts.upper[0] = ground, "not on that layer");
+}
