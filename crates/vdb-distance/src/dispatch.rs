@@ -183,8 +183,8 @@ impl Kernels {
 
 /// Between a query and consecutive rows: `out[i]` is the kernel's value for row `first + i`.
 ///
-/// The matrix is laid out as for the gathering functions. These panic if the query is longer than the stride, or
-/// if a row lies outside `rows`.
+/// The matrix is laid out as for the gathering functions. These panic if the query is longer than the stride,
+/// or if a row lies outside `rows`.
 impl Kernels {
     /// Sums of products.
     pub fn dot_rows(&self, query: &[f32], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {

@@ -200,8 +200,9 @@ fn exact<O: Op>(a: &[f32], b: &[f32]) -> f32 {
 /// The CPU has the instruction set of `V`, and both pointers are good for `len` floats.
 #[inline(always)]
 unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) -> f32 {
-    // SAFETY: `at + 64 <= len` in the main loop; in the second loop a whole block is loaded only with at least
-    // sixteen floats left, and otherwise exactly as many as are left. The CPU is this function's own contract.
+    // SAFETY: `at + 64 <= len` in the main loop; in the second loop a block is loaded whole only with at least
+    // sixteen floats left, and otherwise exactly as many as are left, if any. The CPU is this function's own
+    // contract.
     unsafe {
         let mut acc = [V::zero(); 4];
         let mut at = 0;
@@ -212,17 +213,17 @@ unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) 
             }
             at += ROUND;
         }
-        for acc in &mut acc {
-            let left = len - at;
-            if left < LANES {
-                if left > 0 {
-                    let (a, b) = (V::load_partial(a.add(at), left), V::load_partial(b.add(at), left));
-                    *acc = O::step(*acc, a, b);
-                }
-                break;
+        // No early exit: the compiler unrolls this and keeps the accumulators in registers, which it does not
+        // if one tail serves whichever accumulator is next.
+        for (j, acc) in acc.iter_mut().enumerate() {
+            let block = at + j * LANES;
+            let left = len.saturating_sub(block);
+            if left >= LANES {
+                *acc = O::step(*acc, V::load(a.add(block)), V::load(b.add(block)));
+            } else if left > 0 {
+                let (a, b) = (V::load_partial(a.add(block), left), V::load_partial(b.add(block), left));
+                *acc = O::step(*acc, a, b);
             }
-            *acc = O::step(*acc, V::load(a.add(at)), V::load(b.add(at)));
-            at += LANES;
         }
         acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
     }

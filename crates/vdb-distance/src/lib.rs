@@ -30,15 +30,15 @@
 //! AVX2, AVX-512 and NEON kernels agree bit for bit: they share one loop over 64 virtual lanes and one order
 //! of additions. The scalar kernels multiply and add with two roundings instead of one; Manhattan distance,
 //! which has no product, is the same everywhere. For vectors of `n` components the error of any of them is at
-//! most `(n / 128 + 6) * f32::EPSILON * sum(|terms|)`, underflow aside. Finite inputs never give NaN: where single
-//! precision overflows, the answer is computed again in double precision, and saturates to an infinity only if
-//! its true value is out of range. Cosine similarity is right for vectors of any finite length, subnormal ones
-//! included.
+//! most `(n / 128 + 6) * f32::EPSILON * sum(|terms|)`, underflow aside. Finite inputs never give NaN: where
+//! single precision overflows, the answer is computed again in double precision, and saturates to an infinity
+//! only if its true value is out of range. Cosine similarity is right for vectors of any finite length,
+//! subnormal ones included.
 //!
 //! # Limits
 //!
-//! Gathered row numbers are `u32`. Any dimension works; dimensions up to 4,096 are tested. A kernel panics, before
-//! it reads anything, when lengths differ or a row lies outside the buffer.
+//! Gathered row numbers are `u32`. Any dimension works; dimensions up to 4,096 are tested. A kernel panics,
+//! before it reads anything, when lengths differ or a row lies outside the buffer.
 //!
 //! # What this crate is not
 //!

@@ -40,9 +40,10 @@ impl BinaryReader {
 
     /// `fbin`, `u8bin`, `i8bin`, `f16bin`.
     pub(super) fn bin(mut source: Source, element: Element) -> Result<Self, FormatError> {
-        let header: [u8; 8] = source.read_array(Place::Header)?;
-        let [rows, columns] = split_u32(header);
-        Self::matrix(source, element, rows.into(), columns.into(), 4)
+        let rows = source.read_u32(Place::Header)?;
+        let dim_offset = source.position();
+        let columns = source.read_u32(Place::Header)?;
+        Self::matrix(source, element, rows.into(), columns.into(), dim_offset)
     }
 
     /// `npy`.
@@ -125,19 +126,20 @@ impl BinaryReader {
     }
 }
 
-/// Two little-endian numbers.
-pub(super) fn split_u32(bytes: [u8; 8]) -> [u32; 2] {
-    let number = u64::from_le_bytes(bytes);
-    [number as u32, (number >> 32) as u32]
-}
-
+/// The dimension in front of a row.
 pub(super) fn read_row_dim(source: &mut Source, row: u64) -> Result<usize, FormatError> {
     let (place, offset) = (Place::Record(row), source.position());
     let dim = i32::from_le_bytes(source.read_array(place)?);
     check_dim(source, place, offset, dim.into())
 }
 
-pub(super) fn check_dim(source: &Source, place: Place, offset: u64, found: i64) -> Result<usize, FormatError> {
+/// A dimension from a file, if it is one that is read.
+pub(super) fn check_dim(
+    source: &Source,
+    place: Place,
+    offset: u64,
+    found: i64,
+) -> Result<usize, FormatError> {
     match usize::try_from(found) {
         Ok(dim @ 1..=MAX_DIM) => Ok(dim),
         _ => Err(FormatError::BadDimension { path: source.path(), place, offset, found }),

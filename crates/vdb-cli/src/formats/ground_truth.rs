@@ -3,7 +3,7 @@
 //! Two layouts: `ibin` (u32 queries, u32 k, then all ids as i32, then all distances as f32, which may be absent)
 //! and `ivecs` (per query: i32 k, then k ids as i32).
 
-use super::binary::{check_dim, check_length, read_row_dim, split_u32};
+use super::binary::{check_dim, check_length, read_row_dim};
 use super::error::{FormatError, Place};
 use super::source::Source;
 use std::path::Path;
@@ -44,11 +44,13 @@ pub fn read_ground_truth(path: &Path) -> Result<GroundTruth, FormatError> {
 }
 
 fn read_ibin(mut source: Source) -> Result<GroundTruth, FormatError> {
-    let [n, k] = split_u32(source.read_array(Place::Header)?);
+    let n = source.read_u32(Place::Header)?;
+    let k_offset = source.position();
+    let k = source.read_u32(Place::Header)?;
     if n == 0 {
         return Err(source.empty());
     }
-    check_dim(&source, Place::Header, 4, k.into())?;
+    check_dim(&source, Place::Header, k_offset, k.into())?;
     let ids_only = check_length(&source, n.into(), k.into(), 4).is_ok();
     if !ids_only {
         check_length(&source, n.into(), k.into(), 8)?;

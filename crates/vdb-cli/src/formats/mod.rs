@@ -100,7 +100,10 @@ impl Format {
             .iter()
             .find(|(extension, _)| Some(*extension) == found.as_deref())
             .map(|&(_, format)| format)
-            .ok_or_else(|| FormatError::UnknownExtension { path: path.to_path_buf(), found: found.unwrap_or_default() })
+            .ok_or_else(|| FormatError::UnknownExtension {
+                path: path.to_path_buf(),
+                found: found.unwrap_or_default(),
+            })
     }
 }
 

@@ -55,7 +55,8 @@ fn check_fields(source: &Source, text_offset: u64, fields: Fields) -> Result<Hea
     let unsupported = |found: String, advice: &'static str| {
         Err(FormatError::NpyUnsupported { path: source.path(), offset: text_offset, found, advice })
     };
-    let missing = |expected: &'static str| broken(source, text_offset, expected, "a header without it".to_owned());
+    let missing =
+        |expected: &'static str| broken(source, text_offset, expected, "a header without it".to_owned());
     let descr = fields.descr.ok_or_else(|| missing("the key 'descr'"))?;
     let fortran_order = fields.fortran_order.ok_or_else(|| missing("the key 'fortran_order'"))?;
     let shape = fields.shape.ok_or_else(|| missing("the key 'shape'"))?;

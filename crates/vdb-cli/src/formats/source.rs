@@ -70,7 +70,11 @@ impl Source {
         Ok(bytes)
     }
 
-    /// The bytes `length` from here, in a new vector, when the file has that many.
+    pub(super) fn read_u32(&mut self, place: Place) -> Result<u32, FormatError> {
+        Ok(u32::from_le_bytes(self.read_array(place)?))
+    }
+
+    /// The next `length` bytes in a new vector, allocated only when the file has that many.
     pub(super) fn read_vec(&mut self, place: Place, length: u64) -> Result<Vec<u8>, FormatError> {
         let size = match usize::try_from(length) {
             Ok(size) if length <= self.remaining() => size,
@@ -90,7 +94,7 @@ impl Source {
 
     /// The buffered bytes; empty only at the end of the file.
     pub(super) fn fill(&mut self) -> Result<&[u8], FormatError> {
-        // A second call, because the borrow checker cannot see that the error path does not keep the bytes.
+        // In two steps, because the borrow checker thinks that the error path keeps the bytes borrowed.
         if let Err(error) = self.reader.fill_buf() {
             return Err(self.io(error));
         }

@@ -1,0 +1,280 @@
+//! The database file: records and the built index as checksummed sections (`docs/format.md`, "Database file").
+//!
+//! Offsets are kept, so that the index needs no rebuilding. Everything read is checked before it is believed: section
+//! lengths against the number of rows, values for being finite, links for being in range.
+
+use crate::config::check_dimension;
+use crate::index::{Core, Index, IndexParams};
+use crate::store::{Metadata, RecordStore, not_finite};
+use crate::{Error, IndexType};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use vdb_distance::Metric;
+use vdb_index::{Hnsw, HnswParams, HnswParts, Lsh, LshParams, LshParts, Vectors};
+use vdb_storage::codec::{CodecError, Encode, Reader};
+use vdb_storage::container::{ContainerReader, ContainerWriter, FileKind};
+use vdb_storage::{StorageError, write_atomically};
+
+/// The kind of container that a database file is.
+const KIND: FileKind = FileKind::new(*b"DB  ");
+
+/// Stands for "no entry point" in a file.
+const NO_ENTRY: u32 = u32::MAX;
+
+const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+const INDEX_TYPES: [IndexType; 3] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW];
+
+/// The place of a value in a table of codes; every value of the type is in it.
+fn code_of<T: PartialEq>(table: &[T], value: T) -> u8 {
+    table.iter().position(|known| *known == value).expect("the table holds every value") as u8
+}
+
+pub(crate) fn save(core: &Core, path: &Path) -> Result<(), Error> {
+    write_atomically(path, |out| write(core, out).map_err(StorageError::io(path)))?;
+    Ok(())
+}
+
+fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut file = ContainerWriter::new(out, KIND)?;
+    let Core { store, index, .. } = core;
+    file.write_section("config", |out| write_config(core, out))?;
+    file.write_section("live", |out| out.put_u64_slice(store.vectors.live().words()))?;
+    file.write_section("free", |out| out.put_u32_slice(store.free()))?;
+    file.write_section("ids", |out| store.live().try_for_each(|offset| out.put_str(store.id(offset))))?;
+    file.write_section("metadata", |out| {
+        store.live().try_for_each(|offset| write_metadata(store.metadata(offset), out))
+    })?;
+    file.write_section("vectors", |out| {
+        (0..store.vectors.len() as u32).try_for_each(|offset| out.put_f32_slice(store.vectors.row(offset)))
+    })?;
+    match index {
+        Index::Flat => {}
+        Index::Lsh(lsh) => {
+            let LshParts { center, max_norm, trained, codes, .. } = lsh.to_parts();
+            file.write_section("lsh.fit", |out| {
+                out.put_f32(max_norm)?;
+                out.put_u64(trained)?;
+                out.put_f32_slice(&center)
+            })?;
+            file.write_section("lsh.codes", |out| out.put_u64_slice(&codes))?;
+        }
+        Index::Hnsw(hnsw) => {
+            let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
+            file.write_section("hnsw.entry", |out| out.put_u32(entry.unwrap_or(NO_ENTRY)))?;
+            file.write_section("hnsw.dead", |out| out.put_u32_slice(&dead))?;
+            file.add_section("hnsw.levels", &levels)?;
+            file.write_section("hnsw.base", |out| out.put_u32_slice(&base))?;
+            file.write_section("hnsw.upper", |out| out.put_u32_slice(&upper))?;
+        }
+    }
+    file.finish()?;
+    Ok(())
+}
+
+fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
+    let Core { dimension, params, store, index } = core;
+    out.put_u32(*dimension as u32)?;
+    out.put_u8(code_of(&METRICS, store.vectors.metric()))?;
+    out.put_u8(code_of(&INDEX_TYPES, index.index_type()))?;
+    let IndexParams { hnsw, ef_search, lsh } = params;
+    out.put_u64_slice(&[
+        store.vectors.len() as u64,
+        hnsw.m as u64,
+        hnsw.ef_construction as u64,
+        hnsw.exact_scan_factor as u64,
+        hnsw.seed,
+        *ef_search as u64,
+        lsh.num_tables as u64,
+        lsh.num_functions as u64,
+        lsh.seed,
+    ])
+}
+
+fn write_metadata(metadata: Option<&HashMap<String, String>>, out: &mut impl io::Write) -> io::Result<()> {
+    let mut fields: Vec<(&String, &String)> = metadata.into_iter().flatten().collect();
+    fields.sort_unstable();
+    out.put_u32(fields.len() as u32)?;
+    fields.into_iter().try_for_each(|(key, value)| {
+        out.put_str(key)?;
+        out.put_str(value)
+    })
+}
+
+pub(crate) fn load(path: &Path) -> Result<Core, Error> {
+    let mut file = Sections { path, file: ContainerReader::open(path, KIND)? };
+    let Config { dimension, metric, index_type, rows, params } = file.config()?;
+    let mut vectors = file.vectors(metric, dimension, rows)?;
+    let live = file.words("live", rows.div_ceil(64))?;
+    if rows % 64 != 0 && live.last().is_some_and(|word| word >> (rows % 64) != 0) {
+        return Err(file.damaged("live", format!("it marks rows past the {rows} there are")));
+    }
+    let is_live = |offset: usize| live[offset / 64] >> (offset % 64) & 1 == 1;
+    (0..rows).filter(|&offset| !is_live(offset)).for_each(|offset| drop(vectors.remove(offset as u32)));
+    let free: Vec<u32> = file.numbers_to_end("free")?;
+    if let Some(offset) = free.iter().find(|&&offset| offset as usize >= rows || is_live(offset as usize)) {
+        return Err(file.damaged("free", format!("it lists row {offset}, which is in use or absent")));
+    }
+    let records = file.records(&vectors)?;
+    let index = match index_type {
+        IndexType::Flat => Index::Flat,
+        IndexType::LSH => Index::Lsh(file.lsh(params.lsh, &vectors)?),
+        IndexType::HNSW => Index::Hnsw(file.hnsw(params.hnsw, &vectors)?),
+    };
+    let store = RecordStore::from_rows(vectors, records, free).map_err(|reason| file.damaged("ids", reason))?;
+    Ok(Core { dimension, params, store, index })
+}
+
+struct Config {
+    dimension: usize,
+    metric: Metric,
+    index_type: IndexType,
+    rows: usize,
+    params: IndexParams,
+}
+
+/// A database file being read.
+struct Sections<'a> {
+    path: &'a Path,
+    file: ContainerReader<File>,
+}
+
+impl Sections<'_> {
+    fn damaged(&self, section: &'static str, reason: String) -> Error {
+        Error::Damaged { path: self.path.to_owned(), section, reason }
+    }
+
+    /// Decodes a whole section.
+    fn decode<T>(
+        &mut self,
+        section: &'static str,
+        decode: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
+    ) -> Result<T, Error> {
+        let bytes = self.file.section(section)?;
+        let mut reader = Reader::new(&bytes);
+        let decoded = decode(&mut reader).and_then(|value| reader.finish().map(|()| value));
+        Ok(decoded.map_err(StorageError::decode(self.path, section))?)
+    }
+
+    /// A section of exactly `count` words.
+    fn words(&mut self, section: &'static str, count: usize) -> Result<Vec<u64>, Error> {
+        self.decode(section, |reader| reader.u64_vec(count))
+    }
+
+    fn numbers_to_end(&mut self, section: &'static str) -> Result<Vec<u32>, Error> {
+        self.decode(section, |reader| reader.u32_vec(reader.remaining() / 4))
+    }
+
+    fn config(&mut self) -> Result<Config, Error> {
+        let (dimension, metric, index_type, numbers) = self.decode("config", |reader| {
+            Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(9)?))
+        })?;
+        let dimension = dimension as usize;
+        check_dimension(dimension).map_err(|error| self.damaged("config", error.to_string()))?;
+        let unknown = |what: &str, code: u8| self.damaged("config", format!("unknown {what} {code}"));
+        let metric = *METRICS.get(usize::from(metric)).ok_or_else(|| unknown("metric", metric))?;
+        let index_type =
+            *INDEX_TYPES.get(usize::from(index_type)).ok_or_else(|| unknown("index type", index_type))?;
+        let numbers: Vec<usize> = numbers.into_iter().map(|number| number as usize).collect();
+        let [rows, m, ef_construction, exact_scan_factor, hnsw_seed, ef_search, tables, functions, lsh_seed] =
+            numbers[..]
+        else {
+            unreachable!("nine numbers were read");
+        };
+        let hnsw = HnswParams { m, ef_construction, exact_scan_factor, seed: hnsw_seed as u64 };
+        let lsh = LshParams { num_tables: tables, num_functions: functions, seed: lsh_seed as u64 };
+        Ok(Config { dimension, metric, index_type, rows, params: IndexParams { hnsw, ef_search, lsh } })
+    }
+
+    fn vectors(&mut self, metric: Metric, dimension: usize, rows: usize) -> Result<Vectors, Error> {
+        let length = self.file.sections().find(|(name, _)| *name == "vectors").map(|(_, length)| length);
+        let row_bytes = dimension * 4;
+        if let Some(length) = length
+            && (rows.checked_mul(row_bytes) != Some(length as usize) || rows > vdb_index::MAX_ROWS)
+        {
+            let reason = format!("{length} bytes are not {rows} rows of {dimension} values");
+            return Err(self.damaged("vectors", reason));
+        }
+        let mut section = BufReader::with_capacity(1 << 20, self.file.section_reader("vectors")?);
+        let mut vectors = Vectors::new(metric, dimension);
+        vectors.reserve(rows);
+        let mut bytes = vec![0; row_bytes];
+        let mut row = vec![0.0; dimension];
+        let mut invalid = None;
+        for offset in 0..rows {
+            section.read_exact(&mut bytes).map_err(StorageError::io(self.path))?;
+            Reader::new(&bytes)
+                .f32_slice_into(&mut row)
+                .map_err(StorageError::decode(self.path, "vectors"))?;
+            if let Some((index, value)) = not_finite(&row) {
+                invalid.get_or_insert((offset, index, value));
+                row.fill(0.0);
+            }
+            vectors.push(&row);
+        }
+        drop(section);
+        match invalid {
+            None => Ok(vectors),
+            Some((offset, index, value)) => {
+                Err(self.damaged("vectors", format!("value {index} of row {offset} is {value}")))
+            }
+        }
+    }
+
+    /// Id and metadata of every live row.
+    fn records(&mut self, vectors: &Vectors) -> Result<Vec<Option<(Box<str>, Metadata)>>, Error> {
+        let live = vectors.live();
+        let mut records: Vec<Option<(Box<str>, Metadata)>> = vec![None; vectors.len()];
+        self.decode("ids", |reader| {
+            live.iter().try_for_each(|offset| {
+                records[offset as usize] = Some((reader.str()?.into(), None));
+                Ok(())
+            })
+        })?;
+        self.decode("metadata", |reader| {
+            for record in records.iter_mut().flatten() {
+                record.1 = read_metadata(reader)?;
+            }
+            Ok(())
+        })?;
+        Ok(records)
+    }
+
+    fn lsh(&mut self, params: LshParams, vectors: &Vectors) -> Result<Lsh, Error> {
+        let (max_norm, trained, center) = self.decode("lsh.fit", |reader| {
+            Ok((reader.f32()?, reader.u64()?, reader.f32_vec(reader.remaining() / 4)?))
+        })?;
+        let rows: Vec<u32> = vectors.live().iter().collect();
+        let count = rows.len().saturating_mul(params.num_tables);
+        let codes = self.words("lsh.codes", count)?;
+        if let Some((index, value)) = not_finite(&center) {
+            return Err(self.damaged("lsh.fit", format!("value {index} of the centre is {value}")));
+        }
+        let parts = LshParts { params, center, max_norm, trained, rows, codes };
+        Lsh::from_parts(vectors, parts).map_err(|reason| self.damaged("lsh.codes", reason))
+    }
+
+    fn hnsw(&mut self, params: HnswParams, vectors: &Vectors) -> Result<Hnsw, Error> {
+        let entry = self.decode("hnsw.entry", |reader| reader.u32())?;
+        let parts = HnswParts {
+            params,
+            levels: self.file.section("hnsw.levels")?,
+            base: self.numbers_to_end("hnsw.base")?,
+            upper: self.numbers_to_end("hnsw.upper")?,
+            entry: (entry != NO_ENTRY).then_some(entry),
+            dead: self.numbers_to_end("hnsw.dead")?,
+        };
+        Hnsw::from_parts(vectors, parts).map_err(|error| self.damaged("hnsw.base", error.to_string()))
+    }
+}
+
+fn read_metadata(reader: &mut Reader<'_>) -> Result<Metadata, CodecError> {
+    let count = reader.u32()?;
+    let mut fields = HashMap::new();
+    for _ in 0..count {
+        let key = reader.str()?.to_owned();
+        fields.insert(key, reader.str()?.to_owned());
+    }
+    Ok((!fields.is_empty()).then(|| Box::new(fields)))
+}

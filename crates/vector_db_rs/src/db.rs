@@ -1,0 +1,267 @@
+//! [`VectorDB`], the database of the specification, and its builder.
+
+use crate::config::check_dimension;
+use crate::index::{Core, IndexParams};
+use crate::record::{SearchAnswer, SearchOptions};
+use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
+use vdb_distance::Metric;
+
+/// Records with vectors, searchable by nearness.
+///
+/// Searches take `&self` and may run on any number of threads at once; changes take `&mut self`. Every answer is
+/// ordered by (similarity descending, id) and has min(k, matching records) results. For the same seed, the same
+/// sequence of changes gives the same answers, whatever the number of threads.
+#[derive(Debug, Clone)]
+pub struct VectorDB {
+    pub(crate) core: Core,
+}
+
+impl VectorDB {
+    /// An empty database with the default parameters of its index.
+    ///
+    /// A configuration with a dimension outside 1 to 65,536 is accepted here, as the specification has it, and makes
+    /// every later operation an error; [`builder`](Self::builder) refuses it at once.
+    pub fn new(config: VectorDBConfig) -> Self {
+        let VectorDBConfig { dimension, distance_metric, index_type } = config;
+        Self { core: Core::new(distance_metric.into(), dimension, index_type, IndexParams::default()) }
+    }
+
+    /// Sets parameters beyond the specification's configuration.
+    ///
+    /// ```
+    /// use vector_db_rs::{IndexType, VectorDB};
+    /// let db = VectorDB::builder().dimension(384).index(IndexType::HNSW).m(24).seed(7).build()?;
+    /// assert_eq!(db.size(), 0);
+    /// # Ok::<(), vector_db_rs::Error>(())
+    /// ```
+    pub fn builder() -> VectorDBBuilder {
+        VectorDBBuilder {
+            dimension: 0,
+            metric: Metric::Cosine,
+            index_type: IndexType::HNSW,
+            params: IndexParams::default(),
+        }
+    }
+
+    /// Adds a record, replacing one with the same id.
+    ///
+    /// # Errors
+    /// When the vector has the wrong dimension or holds a value that is not finite.
+    pub fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
+        self.core.insert(record)
+    }
+
+    /// Adds all records or none, building the index on all threads; of several with one id the last stays.
+    ///
+    /// # Errors
+    /// [`Error::InBatch`] names the first record that is refused, by position and id.
+    pub fn batch_insert(&mut self, records: Vec<VectorRecord>) -> Result<(), Error> {
+        self.core.batch_insert(records, &mut |_| ())
+    }
+
+    /// As [`batch_insert`](Self::batch_insert), calling `progress` with the number of records indexed so far.
+    ///
+    /// # Errors
+    /// As [`batch_insert`](Self::batch_insert).
+    pub fn batch_insert_with_progress(
+        &mut self,
+        records: Vec<VectorRecord>,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        self.core.batch_insert(records, &mut progress)
+    }
+
+    /// The `k` records nearest to `query`.
+    ///
+    /// # Errors
+    /// When the query has the wrong dimension or holds a value that is not finite.
+    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error> {
+        Ok(self.search_with(query, k, &SearchOptions::default())?.results)
+    }
+
+    /// The `k` nearest records under `options`, and whether the answer is exact.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_with(
+        &self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<SearchAnswer, Error> {
+        self.core.search(query, k, options)
+    }
+
+    /// How many records there are.
+    pub fn size(&self) -> usize {
+        self.core.store.len()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.size() == 0
+    }
+
+    /// A copy of the record with this id.
+    pub fn get(&self, id: &str) -> Option<VectorRecord> {
+        self.core.store.offset(id).map(|offset| self.core.store.record(offset))
+    }
+
+    /// Whether there is a record with this id.
+    pub fn contains(&self, id: &str) -> bool {
+        self.core.store.offset(id).is_some()
+    }
+
+    /// Removes the record with this id; false when there is none.
+    pub fn delete(&mut self, id: &str) -> bool {
+        self.core.delete(id)
+    }
+
+    /// Removes all records; the configuration stays.
+    pub fn clear(&mut self) {
+        self.core.clear();
+    }
+
+    /// Copies of all records, in the order in which they are stored.
+    pub fn iter(&self) -> impl Iterator<Item = VectorRecord> + '_ {
+        self.core.store.live().map(|offset| self.core.store.record(offset))
+    }
+
+    /// Values per vector.
+    pub fn dimension(&self) -> usize {
+        self.core.dimension
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.core.store.vectors.metric()
+    }
+
+    /// Bytes of memory that vectors and index take; ids and metadata are not counted.
+    pub fn memory_bytes(&self) -> usize {
+        self.core.bytes()
+    }
+
+    /// Which index answers searches.
+    pub fn index_type(&self) -> IndexType {
+        self.core.index.index_type()
+    }
+}
+
+impl VectorIndex for VectorDB {
+    fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
+        VectorDB::insert(self, record)
+    }
+
+    fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error> {
+        VectorDB::search(self, query, k)
+    }
+
+    fn size(&self) -> usize {
+        VectorDB::size(self)
+    }
+}
+
+/// Makes a [`VectorDB`] with parameters of its own.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct VectorDBBuilder {
+    dimension: usize,
+    metric: Metric,
+    index_type: IndexType,
+    params: IndexParams,
+}
+
+impl VectorDBBuilder {
+    /// Values per vector, 1 to 65,536. Must be given.
+    pub fn dimension(mut self, dimension: usize) -> Self {
+        self.dimension = dimension;
+        self
+    }
+
+    /// How vectors are compared: a [`DistanceMetric`](crate::DistanceMetric), or a [`Metric`], which also knows
+    /// Manhattan. Default Cosine.
+    pub fn metric(mut self, metric: impl Into<Metric>) -> Self {
+        self.metric = metric.into();
+        self
+    }
+
+    /// Which index answers searches. Default HNSW.
+    pub fn index(mut self, index_type: IndexType) -> Self {
+        self.index_type = index_type;
+        self
+    }
+
+    /// HNSW: links that a new vector makes on each layer (the paper's M), 2 to 128. Larger: better recall at equal
+    /// `ef_search`, more memory (8 m bytes a vector), a longer build. Default 16.
+    pub fn m(mut self, m: usize) -> Self {
+        self.params.hnsw.m = m;
+        self
+    }
+
+    /// HNSW: beam width while building (efConstruction), 1 to 65,536. Larger: better recall, a longer build. Default
+    /// 200.
+    pub fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.params.hnsw.ef_construction = ef_construction;
+        self
+    }
+
+    /// HNSW: beam width of searches that do not say their own (ef). Larger: better recall, slower. Default 64.
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.params.ef_search = ef_search;
+        self
+    }
+
+    /// HNSW: an exact scan answers when it compares at most this many records per entry of the beam that the graph
+    /// would need. 0 uses the graph whenever it can. Default 32.
+    pub fn exact_scan_factor(mut self, factor: usize) -> Self {
+        self.params.hnsw.exact_scan_factor = factor;
+        self
+    }
+
+    /// LSH: hash tables (L), 1 to 1,024. More: better recall per candidate, more memory. Default 10.
+    pub fn num_tables(mut self, num_tables: usize) -> Self {
+        self.params.lsh.num_tables = num_tables;
+        self
+    }
+
+    /// LSH: hyperplanes per table (k), 1 to 64. About log2(n / 8) suits n vectors. Default 20.
+    pub fn num_functions(mut self, num_functions: usize) -> Self {
+        self.params.lsh.num_functions = num_functions;
+        self
+    }
+
+    /// Decides everything random about the index. Default 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.params.hnsw.seed = seed;
+        self.params.lsh.seed = seed;
+        self
+    }
+
+    /// The empty database.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] names the parameter that is out of its range.
+    pub fn build(self) -> Result<VectorDB, Error> {
+        check_dimension(self.dimension)?;
+        let IndexParams { hnsw, ef_search, lsh } = self.params;
+        let ranges = [
+            ("m", hnsw.m, 2, 128),
+            ("ef_construction", hnsw.ef_construction, 1, 65_536),
+            ("ef_search", ef_search, 1, usize::MAX),
+            ("num_tables", lsh.num_tables, 1, 1_024),
+            ("num_functions", lsh.num_functions, 1, 64),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                let expected = if most == usize::MAX {
+                    format!("at least {least}")
+                } else {
+                    format!("{least} to {most}")
+                };
+                return Err(Error::InvalidConfig(format!("{name} is {value}, expected {expected}")));
+            }
+        }
+        Ok(VectorDB { core: Core::new(self.metric, self.dimension, self.index_type, self.params) })
+    }
+}

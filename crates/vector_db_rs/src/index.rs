@@ -1,0 +1,314 @@
+//! The indexes of the specification as building blocks, and the core that they share with [`VectorDB`](crate::VectorDB).
+//!
+//! [`Core`] is a record store with one of the three indexes over it; it validates, keeps both in step, and turns hits
+//! into results. `FlatIndex`, `LSHIndex` and `HNSWIndex` are thin faces of it.
+
+use crate::config::check_dimension;
+use crate::record::{SearchAnswer, SearchOptions};
+use crate::store::{RecordStore, check_record, not_finite};
+use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
+use std::collections::HashMap;
+use vdb_distance::Metric;
+use vdb_index::{FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
+
+/// What every index does.
+pub trait VectorIndex {
+    /// Adds a record, replacing one with the same id.
+    ///
+    /// # Errors
+    /// When the vector has the wrong dimension or holds a value that is not finite.
+    fn insert(&mut self, record: VectorRecord) -> Result<(), Error>;
+
+    /// The `k` records nearest to `query`, ordered by (similarity descending, id).
+    ///
+    /// # Errors
+    /// When the query has the wrong dimension or holds a value that is not finite.
+    fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error>;
+
+    /// How many records it holds.
+    fn size(&self) -> usize;
+}
+
+/// Parameters of every index; each uses its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexParams {
+    pub(crate) hnsw: HnswParams,
+    pub(crate) ef_search: usize,
+    pub(crate) lsh: LshParams,
+}
+
+impl Default for IndexParams {
+    fn default() -> Self {
+        Self { hnsw: HnswParams::default(), ef_search: 64, lsh: LshParams::default() }
+    }
+}
+
+/// One of the three indexes.
+#[derive(Debug, Clone)]
+pub(crate) enum Index {
+    Flat,
+    Lsh(Lsh),
+    Hnsw(Hnsw),
+}
+
+impl Index {
+    pub(crate) fn new(index_type: IndexType, params: &IndexParams) -> Self {
+        match index_type {
+            IndexType::Flat => Index::Flat,
+            IndexType::LSH => Index::Lsh(Lsh::new(params.lsh)),
+            IndexType::HNSW => Index::Hnsw(Hnsw::new(params.hnsw)),
+        }
+    }
+
+    pub(crate) fn index_type(&self) -> IndexType {
+        match self {
+            Index::Flat => IndexType::Flat,
+            Index::Lsh(_) => IndexType::LSH,
+            Index::Hnsw(_) => IndexType::HNSW,
+        }
+    }
+}
+
+/// Records and their index, kept in step.
+#[derive(Debug, Clone)]
+pub(crate) struct Core {
+    /// Kept apart from the store, which cannot be of dimension 0: such a database refuses everything.
+    pub(crate) dimension: usize,
+    pub(crate) params: IndexParams,
+    pub(crate) store: RecordStore,
+    pub(crate) index: Index,
+}
+
+impl Core {
+    pub(crate) fn new(metric: Metric, dimension: usize, index_type: IndexType, params: IndexParams) -> Self {
+        Self {
+            dimension,
+            params,
+            store: RecordStore::new(metric, dimension.max(1)),
+            index: Index::new(index_type, &params),
+        }
+    }
+
+    fn from_config(config: &VectorDBConfig, index_type: IndexType, params: IndexParams) -> Self {
+        Self::new(config.distance_metric.into(), config.dimension, index_type, params)
+    }
+
+    fn metric(&self) -> Metric {
+        self.store.vectors.metric()
+    }
+
+    pub(crate) fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
+        check_dimension(self.dimension)?;
+        check_record(&record, self.dimension)?;
+        self.check_room(1)?;
+        self.upsert(vec![record], &mut |_| ());
+        Ok(())
+    }
+
+    pub(crate) fn batch_insert(
+        &mut self,
+        records: Vec<VectorRecord>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        check_dimension(self.dimension)?;
+        for (position, record) in records.iter().enumerate() {
+            check_record(record, self.dimension)
+                .map_err(|source| Error::InBatch { position, source: Box::new(source) })?;
+        }
+        self.check_room(records.len())?;
+        self.upsert(records, progress);
+        Ok(())
+    }
+
+    fn check_room(&self, additional: usize) -> Result<(), Error> {
+        let records = self.store.vectors.len() + additional;
+        if records > MAX_ROWS { Err(Error::Full { records, limit: MAX_ROWS }) } else { Ok(()) }
+    }
+
+    /// Inserts valid records; of several with the same id the last one stays.
+    fn upsert(&mut self, records: Vec<VectorRecord>, progress: &mut dyn FnMut(usize)) {
+        let superseded = superseded(&records);
+        self.store.reserve(records.len());
+        let mut offsets = Vec::with_capacity(records.len());
+        for (record, superseded) in records.into_iter().zip(superseded) {
+            if superseded {
+                continue;
+            }
+            self.delete(&record.id);
+            offsets.push(self.store.add(&record.id, &record.vector, record.metadata));
+        }
+        match &mut self.index {
+            Index::Flat => {}
+            Index::Lsh(lsh) => lsh.insert(&self.store.vectors, &offsets),
+            Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, &offsets, progress),
+        }
+        progress(offsets.len());
+    }
+
+    pub(crate) fn delete(&mut self, id: &str) -> bool {
+        let Some(offset) = self.store.offset(id) else { return false };
+        self.store.remove(offset);
+        let vectors = &self.store.vectors;
+        let released = match &mut self.index {
+            Index::Flat => vec![offset],
+            Index::Lsh(lsh) => {
+                lsh.remove(vectors, offset);
+                vec![offset]
+            }
+            Index::Hnsw(hnsw) => hnsw.remove(vectors, offset),
+        };
+        self.store.release(released);
+        true
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.metric(), self.dimension, self.index.index_type(), self.params);
+    }
+
+    /// Heap bytes of vectors and index.
+    pub(crate) fn bytes(&self) -> usize {
+        let index = match &self.index {
+            Index::Flat => 0,
+            Index::Lsh(lsh) => lsh.bytes(),
+            Index::Hnsw(hnsw) => hnsw.bytes(),
+        };
+        self.store.vectors.bytes() + index
+    }
+
+    pub(crate) fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<SearchAnswer, Error> {
+        check_dimension(self.dimension)?;
+        if query.len() != self.dimension {
+            return Err(Error::QueryDimensionMismatch { expected: self.dimension, got: query.len() });
+        }
+        if let Some((index, value)) = not_finite(query) {
+            return Err(Error::QueryNotFinite { index, value });
+        }
+        let allowed = (!options.filter.is_empty()).then(|| self.store.matching(&options.filter));
+        let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
+        let request = Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+        let vectors = &self.store.vectors;
+        let answer = match &self.index {
+            _ if options.exact => FlatScan.search(vectors, &request),
+            Index::Flat => FlatScan.search(vectors, &request),
+            Index::Lsh(lsh) => lsh.search(vectors, &request, options.candidates),
+            Index::Hnsw(hnsw) => {
+                hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))
+            }
+        };
+        let results = answer.hits.iter().map(|hit| SearchResult {
+            record: self.store.record(hit.offset),
+            similarity: hit.distance.similarity(),
+            distance: hit.distance.value(self.metric()),
+        });
+        Ok(SearchAnswer {
+            results: results.collect(),
+            exact: answer.exact,
+            distance_computations: answer.distance_computations,
+        })
+    }
+}
+
+/// Which records of a batch have a later one with the same id.
+fn superseded(records: &[VectorRecord]) -> Vec<bool> {
+    let mut superseded = vec![false; records.len()];
+    if records.len() > 1 {
+        let mut last = HashMap::with_capacity(records.len());
+        for (position, record) in records.iter().enumerate() {
+            if let Some(earlier) = last.insert(record.id.as_str(), position) {
+                superseded[earlier] = true;
+            }
+        }
+    }
+    superseded
+}
+
+/// Exact search: every record is compared.
+#[derive(Debug, Clone)]
+pub struct FlatIndex(Core);
+
+/// Locality-sensitive hashing with multi-probe.
+#[derive(Debug, Clone)]
+pub struct LSHIndex(Core);
+
+/// A hierarchical navigable small-world graph.
+#[derive(Debug, Clone)]
+pub struct HNSWIndex(Core);
+
+impl FlatIndex {
+    /// An empty index; `config.index_type` is not looked at.
+    pub fn new(config: VectorDBConfig) -> Self {
+        Self(Core::from_config(&config, IndexType::Flat, IndexParams::default()))
+    }
+}
+
+impl LSHIndex {
+    /// An empty index of `num_tables` tables with `num_functions` hyperplanes each; `config.index_type` is not looked
+    /// at.
+    ///
+    /// # Panics
+    /// When `num_tables` is 0 or `num_functions` is not 1 to 64.
+    pub fn new(config: VectorDBConfig, num_tables: usize, num_functions: usize) -> Self {
+        let lsh = LshParams { num_tables, num_functions, ..LshParams::default() };
+        Self(Core::from_config(&config, IndexType::LSH, IndexParams { lsh, ..IndexParams::default() }))
+    }
+}
+
+impl HNSWIndex {
+    /// An empty index with the default parameters; `config.index_type` is not looked at.
+    pub fn new(config: VectorDBConfig) -> Self {
+        Self(Core::from_config(&config, IndexType::HNSW, IndexParams::default()))
+    }
+}
+
+macro_rules! vector_index {
+    ($index:ident) => {
+        impl $index {
+            /// Adds a record, replacing one with the same id.
+            ///
+            /// # Errors
+            /// When the vector has the wrong dimension or holds a value that is not finite.
+            pub fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
+                self.0.insert(record)
+            }
+
+            /// The `k` records nearest to `query`, ordered by (similarity descending, id).
+            ///
+            /// # Errors
+            /// When the query has the wrong dimension or holds a value that is not finite.
+            pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error> {
+                Ok(self.0.search(query, k, &SearchOptions::default())?.results)
+            }
+
+            /// How many records it holds.
+            pub fn size(&self) -> usize {
+                self.0.store.len()
+            }
+        }
+
+        impl VectorIndex for $index {
+            fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
+                $index::insert(self, record)
+            }
+
+            fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error> {
+                $index::search(self, query, k)
+            }
+
+            fn size(&self) -> usize {
+                $index::size(self)
+            }
+        }
+    };
+}
+
+vector_index!(FlatIndex);
+vector_index!(LSHIndex);
+vector_index!(HNSWIndex);

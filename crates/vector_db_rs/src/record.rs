@@ -1,0 +1,82 @@
+//! What goes in and what comes out: records and search results.
+
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// A vector with its id and metadata.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VectorRecord {
+    /// Unique within a database; inserting a record whose id exists replaces it.
+    pub id: String,
+    /// Finite values, as many as the database has dimensions.
+    pub vector: Vec<f32>,
+    /// Free text fields.
+    #[serde(default)]
+    pub metadata: HashMap<String, String>,
+}
+
+/// A record that a search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchResult {
+    /// The record, its vector bit for bit as inserted.
+    pub record: VectorRecord,
+    /// Larger is closer, for every metric: the value for Cosine and DotProduct, the negated distance for others.
+    pub similarity: f32,
+    /// The metric's own value: exactly [`DistanceMetric::calculate`](crate::DistanceMetric::calculate) of the query
+    /// and the record's vector.
+    pub distance: f32,
+}
+
+/// How a search is to be done. The default asks for nothing special.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct SearchOptions {
+    pub(crate) ef_search: Option<usize>,
+    pub(crate) candidates: Option<usize>,
+    pub(crate) filter: Vec<(String, String)>,
+    pub(crate) exact: bool,
+}
+
+impl SearchOptions {
+    /// The defaults of the database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Beam width of an HNSW search, at least `k` in effect: larger finds more of the true neighbours and takes longer.
+    /// Other indexes pay no heed to it.
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.ef_search = Some(ef_search);
+        self
+    }
+
+    /// How many records an LSH search compares at least, at least `k` in effect. Other indexes pay no heed to it.
+    pub fn candidates(mut self, candidates: usize) -> Self {
+        self.candidates = Some(candidates);
+        self
+    }
+
+    /// Only records whose metadata field `key` equals `value`; repeated, all must hold.
+    pub fn filter(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.filter.push((key.into(), value.into()));
+        self
+    }
+
+    /// Compares every matching record, whatever the index: the answer is the true one.
+    pub fn exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+}
+
+/// Search results and what is known about them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SearchAnswer {
+    /// min(k, matching records) results, ordered by (similarity descending, id).
+    pub results: Vec<SearchResult>,
+    /// Whether these are provably the true nearest records. Approximate indexes, too, answer exactly where that is
+    /// cheaper.
+    pub exact: bool,
+    /// How many records were compared with the query.
+    pub distance_computations: usize,
+}

@@ -1,0 +1,172 @@
+//! Records by offset: ids, metadata and vectors side by side, and the table from id to offset.
+//!
+//! An id is kept once; the table holds offsets and compares through them. A deleted record's offset goes to the free
+//! list when the index no longer uses it, and is taken again before the arrays grow.
+
+use crate::{Error, VectorRecord};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use vdb_distance::Metric;
+use vdb_index::{BitSet, Vectors};
+
+/// Metadata of one record; most have none, and a pointer is smaller than an empty map.
+pub(crate) type Metadata = Option<Box<HashMap<String, String>>>;
+
+/// All records of a database.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordStore {
+    pub(crate) vectors: Vectors,
+    ids: Vec<Box<str>>,
+    metadata: Vec<Metadata>,
+    offsets: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    free: Vec<u32>,
+}
+
+impl RecordStore {
+    pub(crate) fn new(metric: Metric, dimension: usize) -> Self {
+        Self {
+            vectors: Vectors::new(metric, dimension),
+            ids: Vec::new(),
+            metadata: Vec::new(),
+            offsets: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            free: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub(crate) fn offset(&self, id: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        self.offsets.find(hash, |&offset| &*self.ids[offset as usize] == id).copied()
+    }
+
+    pub(crate) fn id(&self, offset: u32) -> &str {
+        &self.ids[offset as usize]
+    }
+
+    pub(crate) fn metadata(&self, offset: u32) -> Option<&HashMap<String, String>> {
+        self.metadata[offset as usize].as_deref()
+    }
+
+    pub(crate) fn record(&self, offset: u32) -> VectorRecord {
+        VectorRecord {
+            id: self.id(offset).to_owned(),
+            vector: self.vectors.row(offset).to_vec(),
+            metadata: self.metadata(offset).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The offsets of all records, ascending.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u32> + '_ {
+        self.vectors.live().iter()
+    }
+
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        let additional = additional.saturating_sub(self.free.len());
+        self.vectors.reserve(additional);
+        self.ids.reserve_exact(additional);
+        self.metadata.reserve_exact(additional);
+    }
+
+    /// Adds a record whose id is not present.
+    pub(crate) fn add(&mut self, id: &str, vector: &[f32], metadata: HashMap<String, String>) -> u32 {
+        let id: Box<str> = id.into();
+        let metadata = (!metadata.is_empty()).then(|| Box::new(metadata));
+        let hash = self.hasher.hash_one(&*id);
+        let offset = match self.free.pop() {
+            Some(offset) => {
+                self.vectors.set(offset, vector);
+                self.ids[offset as usize] = id;
+                self.metadata[offset as usize] = metadata;
+                offset
+            }
+            None => {
+                self.ids.push(id);
+                self.metadata.push(metadata);
+                self.vectors.push(vector)
+            }
+        };
+        let Self { ids, hasher, offsets, .. } = self;
+        offsets.insert_unique(hash, offset, |&offset| hasher.hash_one(&*ids[offset as usize]));
+        offset
+    }
+
+    /// Takes a record out; its offset stays taken until [`release`](Self::release).
+    pub(crate) fn remove(&mut self, offset: u32) {
+        let hash = self.hasher.hash_one(&*self.ids[offset as usize]);
+        if let Ok(entry) = self.offsets.find_entry(hash, |&other| other == offset) {
+            entry.remove();
+        }
+        self.vectors.remove(offset);
+        self.ids[offset as usize] = Box::default();
+        self.metadata[offset as usize] = None;
+    }
+
+    /// Makes offsets that nothing refers to any more available again.
+    pub(crate) fn release(&mut self, offsets: Vec<u32>) {
+        self.free.extend(offsets);
+    }
+
+    pub(crate) fn free(&self) -> &[u32] {
+        &self.free
+    }
+
+    /// The records whose metadata holds every pair of `filter`.
+    pub(crate) fn matching(&self, filter: &[(String, String)]) -> BitSet {
+        let holds = |metadata: &HashMap<String, String>| {
+            filter.iter().all(|(key, value)| metadata.get(key).is_some_and(|found| found == value))
+        };
+        BitSet::from_fn(self.vectors.len(), |offset| self.metadata(offset).is_some_and(holds))
+    }
+
+    /// Rebuilds a store from rows of a file; `rows[i]` is `None` for an offset that holds no record.
+    pub(crate) fn from_rows(
+        vectors: Vectors,
+        rows: Vec<Option<(Box<str>, Metadata)>>,
+        free: Vec<u32>,
+    ) -> Result<Self, String> {
+        let metric = vectors.metric();
+        let mut store = Self { vectors, free, ..Self::new(metric, 1) };
+        for (offset, row) in rows.into_iter().enumerate() {
+            let (id, metadata) = row.unwrap_or_default();
+            let offset = offset as u32;
+            if store.vectors.live().contains(offset) {
+                if store.offset(&id).is_some() {
+                    return Err(format!("the id {id:?} occurs twice"));
+                }
+                let hash = store.hasher.hash_one(&*id);
+                let Self { ids, hasher, offsets, .. } = &mut store;
+                offsets.insert_unique(hash, offset, |&other| hasher.hash_one(&*ids[other as usize]));
+            }
+            store.ids.push(id);
+            store.metadata.push(metadata);
+        }
+        Ok(store)
+    }
+}
+
+/// Says what is wrong with a record for a database of `dimension` values a vector.
+pub(crate) fn check_record(record: &VectorRecord, dimension: usize) -> Result<(), Error> {
+    if record.vector.len() != dimension {
+        let (id, got) = (record.id.clone(), record.vector.len());
+        return Err(Error::DimensionMismatch { id, expected: dimension, got });
+    }
+    match not_finite(&record.vector) {
+        None => Ok(()),
+        Some((index, value)) => Err(Error::NotFinite { id: record.id.clone(), index, value }),
+    }
+}
+
+/// The first value that is NaN or infinite.
+pub(crate) fn not_finite(vector: &[f32]) -> Option<(usize, f32)> {
+    // One pass without branches decides the ordinary case: x · 0 is 0 for finite x only.
+    if vector.iter().map(|value| value * 0.0).sum::<f32>() == 0.0 {
+        return None;
+    }
+    vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite())
+}
