@@ -2,7 +2,7 @@
 
 use crate::config::check_dimension;
 use crate::index::{Core, IndexParams};
-use crate::record::{SearchAnswer, SearchOptions};
+use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
 
@@ -56,19 +56,23 @@ impl VectorDB {
     /// # Errors
     /// [`Error::InBatch`] names the first record that is refused, by position and id.
     pub fn batch_insert(&mut self, records: Vec<VectorRecord>) -> Result<(), Error> {
-        self.core.batch_insert(records, &mut |_| ())
+        self.insert_all(records.into_iter().map(Ok::<_, Error>), |_| ())?;
+        Ok(())
     }
 
-    /// As [`batch_insert`](Self::batch_insert), calling `progress` with the number of records indexed so far.
+    /// As [`batch_insert`](Self::batch_insert), from records that are made or read one by one and may fail to be:
+    /// no second copy of them is held. Gives the number of records added or replaced.
+    ///
+    /// `progress` is called now and then with the number of records indexed so far, and at the end.
     ///
     /// # Errors
-    /// As [`batch_insert`](Self::batch_insert).
-    pub fn batch_insert_with_progress(
+    /// The first error of `records`, or [`Error::InBatch`]; either leaves the database as it was.
+    pub fn insert_all<E: From<Error>>(
         &mut self,
-        records: Vec<VectorRecord>,
+        records: impl IntoIterator<Item = Result<VectorRecord, E>>,
         mut progress: impl FnMut(usize),
-    ) -> Result<(), Error> {
-        self.core.batch_insert(records, &mut progress)
+    ) -> Result<usize, E> {
+        self.core.insert_all(records.into_iter(), &mut progress)
     }
 
     /// The `k` records nearest to `query`.
@@ -90,6 +94,19 @@ impl VectorDB {
         options: &SearchOptions,
     ) -> Result<SearchAnswer, Error> {
         self.core.search(query, k, options)
+    }
+
+    /// As [`search_with`](Self::search_with), without copying the records found.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_hits<'a>(
+        &'a self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<HitsAnswer<'a>, Error> {
+        self.core.search_hits(query, k, options)
     }
 
     /// How many records there are.

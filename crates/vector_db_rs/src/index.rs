@@ -4,12 +4,12 @@
 //! into results. `FlatIndex`, `LSHIndex` and `HNSWIndex` are thin faces of it.
 
 use crate::config::check_dimension;
-use crate::record::{SearchAnswer, SearchOptions};
+use crate::record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions};
 use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use std::collections::HashMap;
 use vdb_distance::Metric;
-use vdb_index::{FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
+use vdb_index::{BitSet, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
 
 /// What every index does.
 pub trait VectorIndex {
@@ -101,25 +101,59 @@ impl Core {
         check_dimension(self.dimension)?;
         check_record(&record, self.dimension)?;
         self.check_room(1)?;
-        self.upsert(vec![record], &mut |_| ());
+        self.delete(&record.id);
+        let offset = self.store.add(record);
+        self.index_rows(&[offset], &mut |_| ());
         Ok(())
     }
 
-    pub(crate) fn batch_insert(
+    /// Inserts all records or none; of several with the same id the last one stays.
+    ///
+    /// New records go to the store as they come, replacements wait: an error takes the new ones out again and finds
+    /// the old ones untouched.
+    pub(crate) fn insert_all<E: From<Error>>(
         &mut self,
-        records: Vec<VectorRecord>,
+        records: impl Iterator<Item = Result<VectorRecord, E>>,
         progress: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
-        if records.is_empty() {
-            return Ok(());
-        }
+    ) -> Result<usize, E> {
         check_dimension(self.dimension)?;
-        for (position, record) in records.iter().enumerate() {
-            check_record(record, self.dimension)
-                .map_err(|source| Error::InBatch { position, source: Box::new(source) })?;
+        self.store.reserve(records.size_hint().0);
+        let mut staged = Staged::default();
+        for (position, record) in records.enumerate() {
+            let staging = record.and_then(|record| self.stage(record, position, &mut staged).map_err(E::from));
+            if let Err(error) = staging {
+                staged.fresh.iter().for_each(|&offset| self.store.remove(offset));
+                self.store.release(staged.fresh);
+                return Err(error);
+            }
         }
-        self.check_room(records.len())?;
-        self.upsert(records, progress);
+        let Staged { mut fresh, replacements, .. } = staged;
+        for record in replacements {
+            self.delete(&record.id);
+            fresh.push(self.store.add(record));
+        }
+        self.index_rows(&fresh, progress);
+        Ok(fresh.len())
+    }
+
+    fn stage(&mut self, record: VectorRecord, position: usize, staged: &mut Staged) -> Result<(), Error> {
+        check_record(&record, self.dimension)
+            .and_then(|()| self.check_room(1 + staged.replacements.len()))
+            .map_err(|source| Error::InBatch { position, source: Box::new(source) })?;
+        let Some(offset) = self.store.offset(&record.id) else {
+            let offset = self.store.add(record);
+            staged.is_fresh.insert(offset);
+            staged.fresh.push(offset);
+            return Ok(());
+        };
+        if staged.is_fresh.contains(offset) {
+            self.store.overwrite(offset, record);
+        } else if let Some(&earlier) = staged.replaced.get(&offset) {
+            staged.replacements[earlier] = record;
+        } else {
+            staged.replaced.insert(offset, staged.replacements.len());
+            staged.replacements.push(record);
+        }
         Ok(())
     }
 
@@ -128,22 +162,11 @@ impl Core {
         if records > MAX_ROWS { Err(Error::Full { records, limit: MAX_ROWS }) } else { Ok(()) }
     }
 
-    /// Inserts valid records; of several with the same id the last one stays.
-    fn upsert(&mut self, records: Vec<VectorRecord>, progress: &mut dyn FnMut(usize)) {
-        let superseded = superseded(&records);
-        self.store.reserve(records.len());
-        let mut offsets = Vec::with_capacity(records.len());
-        for (record, superseded) in records.into_iter().zip(superseded) {
-            if superseded {
-                continue;
-            }
-            self.delete(&record.id);
-            offsets.push(self.store.add(&record.id, &record.vector, record.metadata));
-        }
+    fn index_rows(&mut self, offsets: &[u32], progress: &mut dyn FnMut(usize)) {
         match &mut self.index {
             Index::Flat => {}
-            Index::Lsh(lsh) => lsh.insert(&self.store.vectors, &offsets),
-            Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, &offsets, progress),
+            Index::Lsh(lsh) => lsh.insert(&self.store.vectors, offsets),
+            Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, offsets, progress),
         }
         progress(offsets.len());
     }
@@ -178,12 +201,12 @@ impl Core {
         self.store.vectors.bytes() + index
     }
 
-    pub(crate) fn search(
-        &self,
+    pub(crate) fn search_hits<'a>(
+        &'a self,
         query: &[f32],
         k: usize,
         options: &SearchOptions,
-    ) -> Result<SearchAnswer, Error> {
+    ) -> Result<HitsAnswer<'a>, Error> {
         check_dimension(self.dimension)?;
         if query.len() != self.dimension {
             return Err(Error::QueryDimensionMismatch { expected: self.dimension, got: query.len() });
@@ -203,31 +226,47 @@ impl Core {
                 hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))
             }
         };
-        let results = answer.hits.iter().map(|hit| SearchResult {
-            record: self.store.record(hit.offset),
+        let hits = answer.hits.iter().map(|hit| SearchHit {
+            id: self.store.id(hit.offset),
+            vector: vectors.row(hit.offset),
+            metadata: self.store.metadata(hit.offset),
             similarity: hit.distance.similarity(),
             distance: hit.distance.value(self.metric()),
         });
-        Ok(SearchAnswer {
-            results: results.collect(),
+        Ok(HitsAnswer {
+            hits: hits.collect(),
             exact: answer.exact,
             distance_computations: answer.distance_computations,
         })
     }
+
+    /// As [`search_hits`](Self::search_hits), with copies of the records found.
+    pub(crate) fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<SearchAnswer, Error> {
+        let HitsAnswer { hits, exact, distance_computations } = self.search_hits(query, k, options)?;
+        let results = hits.iter().map(|hit| SearchResult {
+            record: hit.to_record(),
+            similarity: hit.similarity,
+            distance: hit.distance,
+        });
+        Ok(SearchAnswer { results: results.collect(), exact, distance_computations })
+    }
 }
 
-/// Which records of a batch have a later one with the same id.
-fn superseded(records: &[VectorRecord]) -> Vec<bool> {
-    let mut superseded = vec![false; records.len()];
-    if records.len() > 1 {
-        let mut last = HashMap::with_capacity(records.len());
-        for (position, record) in records.iter().enumerate() {
-            if let Some(earlier) = last.insert(record.id.as_str(), position) {
-                superseded[earlier] = true;
-            }
-        }
-    }
-    superseded
+/// A batch on its way in.
+#[derive(Default)]
+struct Staged {
+    /// Offsets of records with new ids, in the store but not in the index.
+    fresh: Vec<u32>,
+    is_fresh: BitSet,
+    /// Records whose ids were there before the batch.
+    replacements: Vec<VectorRecord>,
+    /// The offset of the record to be replaced, and the place of its replacement.
+    replaced: HashMap<u32, usize>,
 }
 
 /// Exact search: every record is compared.

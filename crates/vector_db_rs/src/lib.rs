@@ -61,6 +61,6 @@ pub use db::{VectorDB, VectorDBBuilder};
 pub use error::Error;
 pub use index::{FlatIndex, HNSWIndex, LSHIndex, VectorIndex};
 pub use random::{generate_random_vectors, generate_random_vectors_seeded};
-pub use record::{SearchAnswer, SearchOptions, SearchResult, VectorRecord};
+pub use record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions, SearchResult, VectorRecord};
 pub use vdb_distance::Metric;
 pub use vdb_storage::StorageError;

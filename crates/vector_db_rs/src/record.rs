@@ -80,3 +80,40 @@ pub struct SearchAnswer {
     /// How many records were compared with the query.
     pub distance_computations: usize,
 }
+
+/// A record that a search found, not copied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SearchHit<'a> {
+    /// The record's id.
+    pub id: &'a str,
+    /// Its vector, bit for bit as inserted.
+    pub vector: &'a [f32],
+    /// Its metadata; `None` when it has no field.
+    pub metadata: Option<&'a HashMap<String, String>>,
+    /// As [`SearchResult::similarity`].
+    pub similarity: f32,
+    /// As [`SearchResult::distance`].
+    pub distance: f32,
+}
+
+impl SearchHit<'_> {
+    /// A copy of the record.
+    pub fn to_record(&self) -> VectorRecord {
+        VectorRecord {
+            id: self.id.to_owned(),
+            vector: self.vector.to_vec(),
+            metadata: self.metadata.cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// A [`SearchAnswer`] whose records are not copied.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HitsAnswer<'a> {
+    /// min(k, matching records) hits, ordered by (similarity descending, id).
+    pub hits: Vec<SearchHit<'a>>,
+    /// As [`SearchAnswer::exact`].
+    pub exact: bool,
+    /// As [`SearchAnswer::distance_computations`].
+    pub distance_computations: usize,
+}

@@ -74,13 +74,14 @@ impl RecordStore {
     }
 
     /// Adds a record whose id is not present.
-    pub(crate) fn add(&mut self, id: &str, vector: &[f32], metadata: HashMap<String, String>) -> u32 {
-        let id: Box<str> = id.into();
-        let metadata = (!metadata.is_empty()).then(|| Box::new(metadata));
+    pub(crate) fn add(&mut self, record: VectorRecord) -> u32 {
+        let VectorRecord { id, vector, metadata } = record;
+        let id = id.into_boxed_str();
+        let metadata = boxed(metadata);
         let hash = self.hasher.hash_one(&*id);
         let offset = match self.free.pop() {
             Some(offset) => {
-                self.vectors.set(offset, vector);
+                self.vectors.set(offset, &vector);
                 self.ids[offset as usize] = id;
                 self.metadata[offset as usize] = metadata;
                 offset
@@ -88,12 +89,18 @@ impl RecordStore {
             None => {
                 self.ids.push(id);
                 self.metadata.push(metadata);
-                self.vectors.push(vector)
+                self.vectors.push(&vector)
             }
         };
         let Self { ids, hasher, offsets, .. } = self;
         offsets.insert_unique(hash, offset, |&offset| hasher.hash_one(&*ids[offset as usize]));
         offset
+    }
+
+    /// Replaces vector and metadata of a record that no index has seen yet.
+    pub(crate) fn overwrite(&mut self, offset: u32, record: VectorRecord) {
+        self.vectors.set(offset, &record.vector);
+        self.metadata[offset as usize] = boxed(record.metadata);
     }
 
     /// Takes a record out; its offset stays taken until [`release`](Self::release).
@@ -148,6 +155,10 @@ impl RecordStore {
         }
         Ok(store)
     }
+}
+
+fn boxed(metadata: HashMap<String, String>) -> Metadata {
+    (!metadata.is_empty()).then(|| Box::new(metadata))
 }
 
 /// Says what is wrong with a record for a database of `dimension` values a vector.

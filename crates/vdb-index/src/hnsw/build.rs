@@ -59,11 +59,11 @@ impl Hnsw {
         let mut done = 0;
         if self.graph.entry.is_none() {
             self.graph.entry = Some(order[0]);
-            self.linked += 1;
+            self.nodes.insert(order[0]);
             done = 1;
         }
         while done < order.len() {
-            let limit = (self.linked / SHARE).max(SMALL_BATCH);
+            let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
             let len = (done / GROWTH).clamp(1, limit).min(order.len() - done);
             self.insert_batch(vectors, &order[done..done + len]);
             done += len;
@@ -104,8 +104,8 @@ impl Hnsw {
         for (group, row) in groups.iter().zip(&rows) {
             self.graph.set_links(group[0].0, group[0].1, row);
         }
-        self.linked += batch.len();
         for &node in batch {
+            self.nodes.insert(node);
             if self.graph.entry.is_none_or(|entry| self.graph.level(node) > self.graph.level(entry)) {
                 self.graph.entry = Some(node);
             }

@@ -49,7 +49,7 @@ pub struct Hnsw {
     /// Deleted nodes that the graph still leads through.
     dead: BitSet,
     /// Nodes in the graph, dead ones included.
-    linked: usize,
+    nodes: BitSet,
     /// The space that edges are chosen in, under DotProduct.
     lift: Option<Lift>,
     /// Nodes that the lift was trained on.
@@ -105,7 +105,7 @@ impl Hnsw {
             params,
             graph: Graph::new(params.m),
             dead: BitSet::default(),
-            linked: 0,
+            nodes: BitSet::default(),
             lift: None,
             lift_trained: 0,
         }
@@ -118,7 +118,7 @@ impl Hnsw {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes() + self.dead.words().len() * 8
+        self.graph.bytes() + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
@@ -139,7 +139,7 @@ impl Hnsw {
         let Some(entry) = self.graph.entry else {
             return FlatScan.search(vectors, request);
         };
-        let share = matching.count() as f64 / self.linked.max(1) as f64;
+        let share = matching.count() as f64 / self.nodes.count().max(1) as f64;
         let ef = (ef_search.max(k) as f64 / share).ceil() as usize;
         if matching.count() <= ef.saturating_mul(self.params.exact_scan_factor) || query.is_undirected() {
             return FlatScan.search(vectors, request);
@@ -173,15 +173,20 @@ impl Hnsw {
     ///
     /// # Complexity
     /// Reads every link once.
-    pub fn stats(&self, vectors: &Vectors) -> GraphStats {
+    pub fn stats(&self) -> GraphStats {
         let reached = self.reached();
         GraphStats {
-            live: self.linked - self.dead.count(),
+            live: self.nodes.count() - self.dead.count(),
             dead: self.dead.count(),
             base_links: (0..self.graph.len() as u32).map(|node| self.graph.links(0, node).len()).sum(),
             layers: self.graph.entry.map_or(0, |entry| usize::from(self.graph.level(entry)) + 1),
-            unreachable: vectors.live().iter().filter(|&node| !reached.contains(node)).count(),
+            unreachable: self.live().filter(|&node| !reached.contains(node)).count(),
         }
+    }
+
+    /// The nodes that can be hits, ascending.
+    fn live(&self) -> impl Iterator<Item = u32> + '_ {
+        self.nodes.iter().filter(|&node| !self.dead.contains(node))
     }
 
     /// The graph as plain arrays.
@@ -207,10 +212,11 @@ impl Hnsw {
         let mut hnsw = Self::new(params);
         hnsw.graph = Graph::from_rows(params.m, &levels, &base, &upper);
         hnsw.graph.entry = entry;
+        hnsw.nodes = vectors.live().clone();
         for node in dead {
             hnsw.dead.insert(node);
+            hnsw.nodes.insert(node);
         }
-        hnsw.linked = vectors.live().count() + hnsw.dead.count();
         hnsw.retrain_lift(vectors);
         Ok(hnsw)
     }
@@ -231,7 +237,9 @@ fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
     if !(2..=128).contains(&m) || params.ef_construction == 0 {
         return fail(format!("m is {m} and ef_construction {}", params.ef_construction));
     }
-    if nodes != vectors.len() {
+    let live = vectors.live();
+    // Rows past the last node are free ones that no insertion has reached yet.
+    if nodes > vectors.len() || live.iter().last().is_some_and(|last| last as usize >= nodes) {
         return fail(format!("it has {nodes} nodes for {} vectors", vectors.len()));
     }
     if let Some(node) = levels.iter().position(|&level| level > MAX_LEVEL) {
@@ -247,7 +255,6 @@ fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
             upper_rows * m
         ));
     }
-    let live = vectors.live();
     if entry.is_some_and(|entry| entry as usize >= nodes) || (entry.is_none() && live.count() > 0) {
         return fail(format!("the entry point is {entry:?} of {nodes} nodes"));
     }

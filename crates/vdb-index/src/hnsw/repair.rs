@@ -22,11 +22,12 @@ impl Hnsw {
     /// # Complexity
     /// O(1) most of the time; every node's row is looked at once per n / 5 deletes.
     pub fn remove(&mut self, vectors: &Vectors, offset: u32) -> Vec<u32> {
-        if offset as usize >= self.graph.len() || !self.dead.insert(offset) {
+        if !self.nodes.contains(offset) || !self.dead.insert(offset) {
             return Vec::new();
         }
         let dead = self.dead.count();
-        if dead == self.linked || (dead >= DEAD_MIN && dead * DEAD_SHARE > self.linked) {
+        let nodes = self.nodes.count();
+        if dead == nodes || (dead >= DEAD_MIN && dead * DEAD_SHARE > nodes) {
             return self.repair(vectors);
         }
         Vec::new()
@@ -38,10 +39,8 @@ impl Hnsw {
     /// FreshDiskANN 2021, algorithm 4).
     fn repair(&mut self, vectors: &Vectors) -> Vec<u32> {
         let freed: Vec<u32> = self.dead.iter().collect();
-        let work: Vec<(u8, u32)> = vectors
+        let work: Vec<(u8, u32)> = self
             .live()
-            .iter()
-            .filter(|&node| (node as usize) < self.graph.len())
             .flat_map(|node| (0..=self.graph.level(node)).map(move |layer| (layer, node)))
             .filter(|&(layer, node)| {
                 self.graph.links(layer, node).iter().any(|&link| self.dead.contains(link))
@@ -59,12 +58,11 @@ impl Hnsw {
             for layer in 0..=self.graph.level(node) {
                 self.graph.set_links(layer, node, &[]);
             }
+            self.nodes.remove(node);
         }
-        self.linked -= freed.len();
         self.dead = BitSet::default();
-        if self.graph.entry.is_some_and(|entry| !vectors.live().contains(entry)) {
-            let live = vectors.live().iter();
-            self.graph.entry = live.max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
+        if self.graph.entry.is_some_and(|entry| !self.nodes.contains(entry)) {
+            self.graph.entry = self.nodes.iter().max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
         }
         self.connect(vectors);
         freed
@@ -98,9 +96,7 @@ impl Hnsw {
     pub(super) fn connect(&mut self, vectors: &Vectors) {
         for _ in 0..CONNECT_ROUNDS {
             let mut reached = self.reached();
-            let in_graph = |node: &u32| (*node as usize) < self.graph.len();
-            let orphans: Vec<u32> =
-                vectors.live().iter().filter(in_graph).filter(|&node| !reached.contains(node)).collect();
+            let orphans: Vec<u32> = self.live().filter(|&node| !reached.contains(node)).collect();
             if orphans.is_empty() {
                 return;
             }

@@ -36,7 +36,7 @@ fn finds_nearly_all_neighbours_under_every_metric() {
         let (vectors, hnsw) = built(metric, 3_000);
         let found = mean_recall(&vectors, &hnsw, 64, None);
         assert!(found > 0.98, "{metric}: {found}");
-        let stats = hnsw.stats(&vectors);
+        let stats = hnsw.stats();
         assert_eq!((stats.live, stats.dead, stats.unreachable), (3_000, 0, 0));
         assert!(stats.layers > 2 && stats.base_links > 3_000 * 8, "{stats:?}");
     }
@@ -128,16 +128,13 @@ fn churn_keeps_recall_and_reachability() {
     let churned = mean_recall(&vectors, &hnsw, 32, None);
     assert!(churned > fresh - 0.02, "fresh {fresh}, after churn {churned}");
     hnsw.connect(&vectors);
-    assert_eq!(hnsw.stats(&vectors).unreachable, 0);
-    for offset in vectors.live().iter() {
-        vectors.row(offset);
-    }
+    assert_eq!(hnsw.stats().unreachable, 0);
     let all: Vec<u32> = vectors.live().iter().collect();
     for offset in all {
         vectors.remove(offset);
         hnsw.remove(&vectors, offset);
     }
-    assert_eq!((hnsw.stats(&vectors).live, hnsw.graph.entry), (0, None));
+    assert_eq!((hnsw.stats().live, hnsw.graph.entry), (0, None));
     vectors.set(3, &[1.0; 24]);
     hnsw.insert(&vectors, &[3]);
     assert_eq!(hnsw.search(&vectors, &Request::new(&[0.0; 24], 5), 10).hits.len(), 1);
@@ -153,7 +150,7 @@ fn copies_do_not_hide_the_rest() {
         let (vectors, offsets) = filled(metric, rows);
         let mut hnsw = Hnsw::new(PARAMS);
         hnsw.insert(&vectors, &offsets);
-        assert_eq!(hnsw.stats(&vectors).unreachable, 0, "{metric}");
+        assert_eq!(hnsw.stats().unreachable, 0, "{metric}");
         let found = mean_recall(&vectors, &hnsw, 64, None);
         assert!(found > 0.97, "{metric}: {found}");
         let request = Request::new(&crowd, 10);

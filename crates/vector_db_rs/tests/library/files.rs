@@ -109,7 +109,7 @@ fn check_json(content: &str, parts: &[&str]) {
 #[test]
 fn bad_json_is_located() {
     check_json("", &["EOF", "line 1"]);
-    check_json("[\n  {\"id\": \"a\", \"vector\": [1.0, 2.0", &["EOF", "line 2", "byte 33"]);
+    check_json("[\n  {\"id\": \"a\", \"vector\": [1.0, 2.0", &["EOF", "line 2", "byte 34"]);
     check_json("[{\"id\": \"a\"}]", &["missing field `vector`", "line 1"]);
     check_json("{\"a\": 1}", &["expected a sequence"]);
     check_json("[\n{\"id\": 7, \"vector\": []}]", &["expected a string", "line 2", "byte 9"]);

@@ -36,6 +36,31 @@ fn a_bad_record_refuses_the_whole_batch() {
 }
 
 #[test]
+fn an_error_of_the_source_leaves_everything_as_it_was() {
+    for index_type in INDEX_TYPES {
+        let mut db = VectorDB::new(config(1, DistanceMetric::Euclidean, index_type));
+        db.batch_insert(vec![record("a", &[1.0]), record("b", &[2.0])]).unwrap();
+        let source = vec![
+            Ok(record("c", &[3.0])),
+            Ok(record("a", &[4.0])),
+            Ok(record("c", &[5.0])),
+            Err(Box::<dyn std::error::Error>::from("the file ends here")),
+            Ok(record("d", &[6.0])),
+        ];
+        let error = db.insert_all(source, |_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "the file ends here");
+        let found: Vec<(String, f32)> =
+            db.search(&[0.0], 9).unwrap().into_iter().map(|found| (found.record.id, found.distance)).collect();
+        assert_eq!(found, [("a".to_owned(), 1.0), ("b".to_owned(), 2.0)]);
+        let replaced: Vec<Result<_, Error>> = vec![Ok(record("b", &[0.5])), Ok(record("e", &[0.1]))];
+        let mut progress = Vec::new();
+        assert_eq!(db.insert_all(replaced, |count| progress.push(count)).unwrap(), 2);
+        assert_eq!((db.size(), progress.last()), (3, Some(&2)));
+        assert_eq!(db.search(&[0.0], 1).unwrap()[0].record.id, "e");
+    }
+}
+
+#[test]
 fn bad_queries_are_refused() {
     for index_type in INDEX_TYPES {
         let mut db = VectorDB::new(config(2, DistanceMetric::DotProduct, index_type));
