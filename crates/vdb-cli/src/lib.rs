@@ -1,7 +1,16 @@
-//! The parts of the program `vdb`, as a library, so that tests and benchmarks can use them without a process.
+//! The program `vdb`: a demonstration on real data, import from the usual vector files, search, and benchmarks.
 //!
-//! [`formats`] reads vector files.
-
+//! `main.rs` only parses arguments and reports errors; each command is a module. Results go to standard output, as text
+//! for people or, with `--json`, as one JSON object a line; progress and errors go to standard error.
 #![forbid(unsafe_code)]
 
+mod args;
+mod commands;
+mod dataset;
 pub mod formats;
+mod progress;
+mod sample;
+
+pub use args::Args;
+pub use commands::run;
+pub use sample::Sample;

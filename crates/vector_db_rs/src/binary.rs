@@ -111,7 +111,9 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
         return Err(file.damaged("live", format!("it marks rows past the {rows} there are")));
     }
     let is_live = |offset: usize| live[offset / 64] >> (offset % 64) & 1 == 1;
-    (0..rows).filter(|&offset| !is_live(offset)).for_each(|offset| drop(vectors.remove(offset as u32)));
+    for offset in (0..rows).filter(|&offset| !is_live(offset)) {
+        vectors.remove(offset as u32);
+    }
     let free: Vec<u32> = file.numbers_to_end("free")?;
     if let Some(offset) = free.iter().find(|&&offset| offset as usize >= rows || is_live(offset as usize)) {
         return Err(file.damaged("free", format!("it lists row {offset}, which is in use or absent")));

@@ -1,6 +1,5 @@
 //! Saving a database to a file and loading it: the specification's JSON, and the binary form that keeps the index.
 
-use crate::index::Core;
 use crate::{Error, VectorDB, VectorDBConfig, binary, json};
 use std::fs;
 use std::path::Path;

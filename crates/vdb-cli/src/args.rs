@@ -1,0 +1,186 @@
+//! The command line: every command, its arguments and their help texts.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use vector_db_rs::{IndexType, Metric};
+
+/// A vector database: store vectors with metadata, find the nearest ones.
+#[derive(Debug, Parser)]
+#[command(name = "vdb", version, about, arg_required_else_help = false)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Search a bundled sample of real sentence embeddings by meaning; what `vdb` does when told nothing else
+    Demo(DemoArgs),
+    /// Read vectors from files into a database file, building its index
+    Import(ImportArgs),
+    /// Find the records of a database file nearest to a vector
+    Search(SearchArgs),
+    /// Tell what is in database files or vector files
+    Info(InfoArgs),
+    /// Measure speed and recall
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Show what lies nearest to entries of the sample that contain these words
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IndexName {
+    Flat,
+    Lsh,
+    Hnsw,
+}
+
+impl From<IndexName> for IndexType {
+    fn from(name: IndexName) -> IndexType {
+        match name {
+            IndexName::Flat => IndexType::Flat,
+            IndexName::Lsh => IndexType::LSH,
+            IndexName::Hnsw => IndexType::HNSW,
+        }
+    }
+}
+
+/// Parameters of an index, the same for every command that builds one.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct IndexArgs {
+    /// HNSW: links a new vector makes on each layer
+    #[arg(long, default_value_t = 16)]
+    pub(crate) m: usize,
+    /// HNSW: beam width while building
+    #[arg(long, default_value_t = 200)]
+    pub(crate) ef_construction: usize,
+    /// LSH: number of hash tables
+    #[arg(long, default_value_t = 10)]
+    pub(crate) num_tables: usize,
+    /// LSH: hyperplanes per table
+    #[arg(long, default_value_t = 20)]
+    pub(crate) num_functions: usize,
+    /// Seed of everything random about the index
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// fvecs, bvecs, fbin, u8bin, i8bin, f16bin, npy, jsonl or json files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The database file; records are added to it when it exists
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// Index of a new database
+    #[arg(long, value_enum, default_value_t = IndexName::Hnsw)]
+    pub(crate) index: IndexName,
+    /// Metric of a new database: euclidean (l2), cosine, dot (ip) or manhattan (l1)
+    #[arg(long, default_value = "cosine")]
+    pub(crate) metric: Metric,
+    #[command(flatten)]
+    pub(crate) parameters: IndexArgs,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["vector", "id", "queries"]))]
+pub(crate) struct SearchArgs {
+    /// The database file
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// The query vector: comma-separated numbers
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    pub(crate) vector: Option<Vec<f32>>,
+    /// Search for what is near the record with this id
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// A file of query vectors, in any format that import reads
+    #[arg(long)]
+    pub(crate) queries: Option<PathBuf>,
+    /// How many results
+    #[arg(short, long, default_value_t = 10)]
+    pub(crate) k: usize,
+    /// HNSW: beam width
+    #[arg(long)]
+    pub(crate) ef_search: Option<usize>,
+    /// LSH: records to compare at least
+    #[arg(long)]
+    pub(crate) candidates: Option<usize>,
+    /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
+    #[arg(long, value_parser = parse_filter)]
+    pub(crate) filter: Vec<(String, String)>,
+    /// Compare every matching record
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Print one JSON object per query
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_filter(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| format!("{text:?} has no '=', expected KEY=VALUE"))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InfoArgs {
+    /// Database files or vector files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print one JSON object per file
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Recall against queries per second on a data set with ground truth
+    Ann(AnnArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AnnArgs {
+    /// Folder of the data sets
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Data set: a folder with base.*, query.*, gt.ibin and stats.json
+    #[arg(long)]
+    pub(crate) set: String,
+    /// Which queries: `query` with gt.ibin, or another name with NAME.gt.ibin
+    #[arg(long, default_value = "query")]
+    pub(crate) queries: String,
+    /// Index to measure
+    #[arg(long, value_enum)]
+    pub(crate) index: IndexName,
+    /// Neighbours to find
+    #[arg(long, default_value_t = 10)]
+    pub(crate) k: usize,
+    /// Threads that search, each one query at a time; the index is built on all cores
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) params: Vec<usize>,
+    /// Shortest time to spend on a setting, in seconds
+    #[arg(long, default_value_t = 1.5)]
+    pub(crate) seconds: f64,
+    #[command(flatten)]
+    pub(crate) parameters: IndexArgs,
+    /// Print one JSON object per setting
+    #[arg(long)]
+    pub(crate) json: bool,
+}

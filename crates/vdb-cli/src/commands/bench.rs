@@ -1,0 +1,255 @@
+//! `vdb bench ann`: recall against speed on a data set with ground truth, one line per search setting.
+//!
+//! The index is built once on all cores through the public API. Then each setting is searched query by query, over all
+//! queries at least once and for at least `--seconds`; times are of single searches, recall counts a neighbour as found
+//! by its id or, where distances tie with the last true one, by its distance.
+
+use crate::args::{AnnArgs, IndexName};
+use crate::commands::builder;
+use crate::dataset::DataSet;
+use crate::formats::{GroundTruth, Matrix};
+use crate::progress;
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use vector_db_rs::{HitsAnswer, Metric, SearchOptions, VectorDB, VectorRecord};
+
+/// A setting after one with this recall has nothing left to show.
+const ENOUGH: f64 = 0.9985;
+
+const EF_SEARCH: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+/// Shares of the rows that LSH compares, in thousandths.
+const CANDIDATES_PER_MILLE: [usize; 8] = [2, 5, 10, 20, 50, 100, 200, 400];
+
+#[derive(Serialize)]
+struct Row {
+    set: String,
+    label: String,
+    param: usize,
+    recall: f64,
+    qps: f64,
+    p50_us: f64,
+    p99_us: f64,
+    build_s: f64,
+    rss_mb: f64,
+    k: usize,
+    threads: usize,
+    distances: f64,
+}
+
+pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    ensure!(args.threads > 0, "--threads is 0, expected at least 1");
+    ensure!(args.k > 0, "--k is 0, expected at least 1");
+    let set = DataSet::open(&args.data, &args.set)?;
+    let queries = set.vectors(&args.queries)?;
+    let truth = set.truth(&args.queries, queries.rows, args.k)?;
+    let before = resident_mb();
+    let (db, build) = build(args, &set)?;
+    let rss_mb = round(resident_mb() - before, 10.0);
+    ensure!(
+        queries.dim == db.dimension(),
+        "queries have {} dimensions, the base has {}",
+        queries.dim,
+        db.dimension()
+    );
+    if !args.json {
+        writeln!(out, "{} · {} records · built in {:.1} s · {rss_mb} MB", args.set, db.size(), build.as_secs_f64())?;
+    }
+    for param in params(args, db.size()) {
+        let run = measure(&db, &queries, args, param)?;
+        let row = Row {
+            set: args.set.clone(),
+            label: label(args),
+            param,
+            recall: round(recall(&run.answers, &truth, args.k, set.metric), 10_000.0),
+            qps: round(run.searches() as f64 / run.wall.as_secs_f64(), 10.0),
+            p50_us: round(run.percentile_us(0.50), 10.0),
+            p99_us: round(run.percentile_us(0.99), 10.0),
+            build_s: round(build.as_secs_f64(), 100.0),
+            rss_mb,
+            k: args.k,
+            threads: args.threads,
+            distances: round(run.distances, 10.0),
+        };
+        if args.json {
+            writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        } else {
+            writeln!(
+                out,
+                "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances",
+                row.label, param, row.recall, row.qps, row.p50_us, row.p99_us, row.distances
+            )?;
+        }
+        out.flush()?;
+        if row.recall > ENOUGH {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn label(args: &AnnArgs) -> String {
+    let p = &args.parameters;
+    match args.index {
+        IndexName::Flat => "vdb flat".to_owned(),
+        IndexName::Lsh => format!("vdb lsh {}x{}", p.num_tables, p.num_functions),
+        IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
+    }
+}
+
+fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
+    match args.index {
+        _ if !args.params.is_empty() => args.params.clone(),
+        IndexName::Flat => vec![0],
+        IndexName::Hnsw => EF_SEARCH.to_vec(),
+        IndexName::Lsh => CANDIDATES_PER_MILLE.map(|share| records * share / 1_000).to_vec(),
+    }
+}
+
+/// Reads the base and builds the index; the base itself is given back before memory is measured.
+fn build(args: &AnnArgs, set: &DataSet) -> anyhow::Result<(VectorDB, Duration)> {
+    let base = set.vectors("base")?;
+    let mut db = builder(base.dim, set.metric, args.index, &args.parameters).build()?;
+    let bar = progress::records("building", base.rows as u64);
+    let start = Instant::now();
+    let records = (0..base.rows).map(|row| {
+        let vector = base.row(row).to_vec();
+        Ok::<_, vector_db_rs::Error>(VectorRecord { id: row.to_string(), vector, metadata: Default::default() })
+    });
+    db.insert_all(records, |done| bar.set_position(done as u64))?;
+    let took = start.elapsed();
+    bar.finish_and_clear();
+    Ok((db, took))
+}
+
+/// What searching all queries with one setting gave.
+struct Run<'a> {
+    answers: Vec<HitsAnswer<'a>>,
+    times: Vec<Duration>,
+    wall: Duration,
+    distances: f64,
+}
+
+impl Run<'_> {
+    fn searches(&self) -> usize {
+        self.times.len()
+    }
+
+    /// `times` is sorted.
+    fn percentile_us(&self, share: f64) -> f64 {
+        let place = (share * (self.times.len() - 1) as f64).round() as usize;
+        self.times[place].as_secs_f64() * 1e6
+    }
+}
+
+fn measure<'a>(db: &'a VectorDB, queries: &Matrix, args: &AnnArgs, param: usize) -> anyhow::Result<Run<'a>> {
+    let options = match args.index {
+        IndexName::Flat => SearchOptions::new(),
+        IndexName::Lsh => SearchOptions::new().candidates(param),
+        IndexName::Hnsw => SearchOptions::new().ef_search(param),
+    };
+    for query in 0..queries.rows.min(20) {
+        db.search_hits(queries.row(query), args.k, &options)?;
+    }
+    let shortest = Duration::from_secs_f64(args.seconds);
+    let start = Instant::now();
+    let workers: Vec<anyhow::Result<Worker<'_>>> = std::thread::scope(|scope| {
+        let start_worker = |first| {
+            let options = &options;
+            scope.spawn(move || search_share(db, queries, args, options, first, start, shortest))
+        };
+        let running: Vec<_> = (0..args.threads).map(start_worker).collect();
+        running.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect()
+    });
+    let wall = start.elapsed();
+    let mut answers: Vec<HitsAnswer<'_>> = vec![HitsAnswer::default(); queries.rows];
+    let mut times = Vec::new();
+    for worker in workers {
+        let worker = worker?;
+        worker.answers.into_iter().for_each(|(query, answer)| answers[query] = answer);
+        times.extend(worker.times);
+    }
+    times.sort_unstable();
+    let computed: usize = answers.iter().map(|answer| answer.distance_computations).sum();
+    let distances = computed as f64 / queries.rows as f64;
+    Ok(Run { answers, times, wall, distances })
+}
+
+struct Worker<'a> {
+    answers: Vec<(usize, HitsAnswer<'a>)>,
+    times: Vec<Duration>,
+}
+
+/// Searches every `--threads`-th query from `first` on, again and again until the time is over.
+fn search_share<'a>(
+    db: &'a VectorDB,
+    queries: &Matrix,
+    args: &AnnArgs,
+    options: &SearchOptions,
+    first: usize,
+    start: Instant,
+    shortest: Duration,
+) -> anyhow::Result<Worker<'a>> {
+    // Inside a pool of one thread a search uses no other.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    let _pool = pool.context("a pool of one thread")?;
+    let mut worker = Worker { answers: Vec::new(), times: Vec::new() };
+    let mut first_round = true;
+    while first_round || start.elapsed() < shortest {
+        for query in (first..queries.rows).step_by(args.threads) {
+            let began = Instant::now();
+            let answer = db.search_hits(queries.row(query), args.k, options)?;
+            worker.times.push(began.elapsed());
+            if first_round {
+                worker.answers.push((query, answer));
+            }
+        }
+        first_round = false;
+    }
+    Ok(worker)
+}
+
+fn recall(answers: &[HitsAnswer<'_>], truth: &GroundTruth, k: usize, metric: Metric) -> f64 {
+    let found: usize = answers
+        .iter()
+        .enumerate()
+        .map(|(query, answer)| {
+            let nearest = &truth.neighbors(query)[..k];
+            let last = truth.distances.get(query * truth.k + k - 1).copied();
+            let is_right = |id: &str, distance: f32| {
+                let by_id = id.parse().is_ok_and(|id: i32| nearest.contains(&id));
+                by_id || last.is_some_and(|last| ties(comparable(metric, distance), last))
+            };
+            answer.hits.iter().filter(|hit| is_right(hit.id, hit.distance)).count().min(k)
+        })
+        .sum();
+    found as f64 / (answers.len() * k) as f64
+}
+
+/// A reported distance in the ground truth's terms: squared L2, 1 − cosine, or the negated product.
+fn comparable(metric: Metric, distance: f32) -> f32 {
+    match metric {
+        Metric::Euclidean => distance * distance,
+        Metric::Cosine => 1.0 - distance,
+        Metric::DotProduct => -distance,
+        Metric::Manhattan => distance,
+    }
+}
+
+fn ties(distance: f32, last: f32) -> bool {
+    (distance - last).abs() <= 1e-6 * last.abs()
+}
+
+fn round(value: f64, per_unit: f64) -> f64 {
+    (value * per_unit).round() / per_unit
+}
+
+/// Resident memory of the process in MB (2²⁰ bytes); 0 where the system does not tell.
+fn resident_mb() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) / 1024.0
+}

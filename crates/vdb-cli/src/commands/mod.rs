@@ -1,0 +1,39 @@
+//! The commands of the program, one module each.
+
+mod bench;
+mod demo;
+mod import;
+mod info;
+mod search;
+
+use crate::args::{Args, Bench, Command, DemoArgs, IndexArgs, IndexName};
+use std::io::Write;
+use vector_db_rs::{Metric, VectorDB, VectorDBBuilder};
+
+/// Runs the command that the arguments name, writing its results to `out`.
+///
+/// # Errors
+/// A sentence for the user; nothing is left half done.
+pub fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    match args.command.unwrap_or(Command::Demo(DemoArgs::default())) {
+        Command::Demo(args) => demo::run(&args, out),
+        Command::Import(args) => import::run(&args, out),
+        Command::Search(args) => search::run(&args, out),
+        Command::Info(args) => info::run(&args, out),
+        Command::Bench(args) => match args.bench {
+            Bench::Ann(args) => bench::run(&args, out),
+        },
+    }
+}
+
+fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &IndexArgs) -> VectorDBBuilder {
+    VectorDB::builder()
+        .dimension(dimension)
+        .metric(metric)
+        .index(index.into())
+        .m(parameters.m)
+        .ef_construction(parameters.ef_construction)
+        .num_tables(parameters.num_tables)
+        .num_functions(parameters.num_functions)
+        .seed(parameters.seed)
+}
