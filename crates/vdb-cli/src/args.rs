@@ -61,7 +61,7 @@ pub(crate) struct IndexArgs {
     /// LSH: number of hash tables
     #[arg(long, default_value_t = 10)]
     pub(crate) num_tables: usize,
-    /// LSH: hyperplanes per table
+    /// LSH: hyperplanes per table at most
     #[arg(long, default_value_t = 20)]
     pub(crate) num_functions: usize,
     /// Seed of everything random about the index

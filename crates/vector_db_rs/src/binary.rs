@@ -58,7 +58,7 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
                 out.put_u64(trained)?;
                 out.put_f32_slice(&center)
             })?;
-            file.write_section("lsh.codes", |out| out.put_u64_slice(&codes))?;
+            file.write_section("lsh.codes", |out| out.put_u32_slice(&codes))?;
         }
         Index::Hnsw(hnsw) => {
             let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
@@ -248,8 +248,7 @@ impl Sections<'_> {
             Ok((reader.f32()?, reader.u64()?, reader.f32_vec(reader.remaining() / 4)?))
         })?;
         let rows: Vec<u32> = vectors.live().iter().collect();
-        let count = rows.len().saturating_mul(params.num_tables);
-        let codes = self.words("lsh.codes", count)?;
+        let codes = self.numbers_to_end("lsh.codes")?;
         if let Some((index, value)) = not_finite(&center) {
             return Err(self.damaged("lsh.fit", format!("value {index} of the centre is {value}")));
         }

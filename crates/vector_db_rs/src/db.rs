@@ -242,7 +242,7 @@ impl VectorDBBuilder {
         self
     }
 
-    /// LSH: hyperplanes per table (k), 1 to 64. About log2(n / 8) suits n vectors. Default 20.
+    /// LSH: hyperplanes per table (k) at most, 1 to 64; n records use log2(n / 8) of them. Default 20.
     pub fn num_functions(mut self, num_functions: usize) -> Self {
         self.params.lsh.num_functions = num_functions;
         self

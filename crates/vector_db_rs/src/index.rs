@@ -178,7 +178,7 @@ impl Core {
         let released = match &mut self.index {
             Index::Flat => vec![offset],
             Index::Lsh(lsh) => {
-                lsh.remove(vectors, offset);
+                lsh.remove(offset);
                 vec![offset]
             }
             Index::Hnsw(hnsw) => hnsw.remove(vectors, offset),
@@ -289,11 +289,11 @@ impl FlatIndex {
 }
 
 impl LSHIndex {
-    /// An empty index of `num_tables` tables with `num_functions` hyperplanes each; `config.index_type` is not looked
-    /// at.
+    /// An empty index of `num_tables` tables with up to `num_functions` hyperplanes each, as many as suit the number
+    /// of records; `config.index_type` is not looked at.
     ///
     /// # Panics
-    /// When `num_tables` is 0 or `num_functions` is not 1 to 64.
+    /// When `num_tables` is not 1 to 1,024 or `num_functions` is not 1 to 64.
     pub fn new(config: VectorDBConfig, num_tables: usize, num_functions: usize) -> Self {
         let lsh = LshParams { num_tables, num_functions, ..LshParams::default() };
         Self(Core::from_config(&config, IndexType::LSH, IndexParams { lsh, ..IndexParams::default() }))

@@ -1,13 +1,16 @@
 //! LSH: random-hyperplane hashing (Charikar, STOC 2002) with query-directed multi-probe (Lv et al., VLDB 2007).
 //!
-//! A vector's code in a table has one bit per hyperplane, packed into a `u64`. Normals are Gaussian, so that the
+//! A vector's code in a table has one bit per hyperplane, packed into an integer that addresses its bucket directly:
+//! codes are as long as leaves about eight rows a bucket, and grow with the rows. Normals are Gaussian, so that the
 //! chance of equal bits is 1 − θ/π. Data is centred first, since embeddings that point the same way share most bits
 //! otherwise; under DotProduct rows get the extra coordinate that makes the largest product the smallest angle
 //! (Neyshabur & Srebro, ICML 2015). Centre and norm are retrained, and everything rehashed, whenever the rows double.
 //!
 //! A query looks into buckets in the order of how little its projections would have to move to fall into them, over
-//! all tables at once, until it has seen enough rows that may be hits; then it computes their exact distances. If the
-//! nearby buckets do not suffice, all occupied buckets are ranked the same way, and in the end every row is scanned.
+//! all tables at once, and gathers a pool of rows that may be hits, a few times as many as it is to compare. The codes
+//! of all tables together then rank the pool: a row costs what the query would have to move in every table. The best
+//! are compared exactly. When probing bucket by bucket no longer pays, all buckets are ranked at once, and in the end
+//! every row is in the pool.
 
 mod probe;
 
@@ -18,16 +21,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
-use std::collections::HashMap;
 use vdb_distance::{Kernels, Metric, dot, norm};
 
 /// Parameters of the tables, fixed when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LshParams {
-    /// Hash tables (paper: L). More: better recall at equal candidates, more memory. At least 1. Default 10.
+    /// Hash tables (paper: L). More: better recall at equal candidates, more memory. 1 to 1,024. Default 10.
     pub num_tables: usize,
-    /// Hyperplanes, so bits, per table (paper: k or M). About log2(n / 8) fills buckets well; more only cost memory,
-    /// since probing goes by bucket. 1 to 64. Default 20.
+    /// Hyperplanes, so bits, per table at most (paper: k or M). n rows use log2(n / 8) of them: longer codes would
+    /// leave most buckets empty and make every probe a miss. 1 to 64. Default 20.
     pub num_functions: usize,
     /// Decides the hyperplanes. Default 0.
     pub seed: u64,
@@ -40,14 +42,23 @@ impl Default for LshParams {
 }
 
 /// Rows a query looks at per wanted hit when the caller does not say.
-const CANDIDATES_PER_HIT: usize = 40;
+const CANDIDATES_PER_HIT: usize = 64;
 /// And at least this share of the rows: one in so many.
 const CANDIDATES_SHARE: usize = 20;
-/// Probes of near buckets before all occupied buckets are ranked, per table and per bit.
-const PROBES_PER_FUNCTION: usize = 8;
+/// The most hash tables.
+const MAX_TABLES: usize = 1_024;
 
-/// One table: code to the rows that have it.
-type Table = HashMap<u64, Vec<u32>>;
+/// Rows that share a bucket if they spread evenly.
+const ROWS_PER_BUCKET: usize = 8;
+/// Rows gathered from buckets for each one that is compared exactly.
+const POOL_FACTOR: usize = 8;
+/// A pool of more than one in this many of the matching rows is all of them: ranking a row costs less than finding it.
+const POOL_SHARE: usize = 4;
+/// All buckets are ranked at once when more than one in this many would be probed.
+const PROBED_SHARE: usize = 8;
+
+/// One table: the rows of each code.
+type Table = Vec<Vec<u32>>;
 
 /// The hash index.
 #[derive(Debug, Clone)]
@@ -55,6 +66,8 @@ pub struct Lsh {
     params: LshParams,
     hyperplanes: Option<Hyperplanes>,
     tables: Vec<Table>,
+    /// `num_tables` codes for each row, by offset.
+    codes: Vec<u32>,
     /// Rows in the tables.
     rows: BitSet,
     /// Rows when the hyperplanes were last fitted to the data.
@@ -75,13 +88,15 @@ pub struct LshParts {
     /// The rows in the tables, ascending.
     pub rows: Vec<u32>,
     /// `num_tables` codes per row of `rows`.
-    pub codes: Vec<u64>,
+    pub codes: Vec<u32>,
 }
 
 /// The random directions and how vectors are placed before they are compared with them.
 #[derive(Debug, Clone)]
 struct Hyperplanes {
-    /// num_tables × num_functions rows of dim + 1 values; the last one belongs to the lift.
+    /// Bits per table.
+    bits: usize,
+    /// num_tables × bits rows of dim + 1 values; the last one belongs to the lift.
     normals: Vec<f32>,
     width: usize,
     center: Vec<f32>,
@@ -91,14 +106,16 @@ struct Hyperplanes {
 }
 
 impl Hyperplanes {
-    fn new(params: &LshParams, center: Vec<f32>, max_norm: f32) -> Self {
+    /// The directions for `rows` rows.
+    fn new(params: &LshParams, rows: usize, center: Vec<f32>, max_norm: f32) -> Self {
         let width = center.len() + 1;
+        let bits = params.bits(rows);
         let mut rng = ChaCha8Rng::seed_from_u64(params.seed);
-        let count = params.num_tables * params.num_functions;
+        let count = params.num_tables * bits;
         let normals: Vec<f32> = (0..count * width).map(|_| StandardNormal.sample(&mut rng)).collect();
         let center_products =
             normals.chunks_exact(width).map(|normal| dot(&normal[..width - 1], &center)).collect();
-        Self { normals, width, center, center_products, max_norm }
+        Self { bits, normals, width, center, center_products, max_norm }
     }
 
     /// Fits the centre and the norm to the live rows.
@@ -111,16 +128,16 @@ impl Hyperplanes {
                 *sum += f64::from(value) * f64::from(scale);
             }
         }
-        let count = vectors.live().count().max(1) as f64;
-        let center: Vec<f32> = sum.into_iter().map(|sum| (sum / count) as f32).collect();
+        let rows = vectors.live().count();
+        let center: Vec<f32> = sum.into_iter().map(|sum| (sum / rows.max(1) as f64) as f32).collect();
         let max_norm = match metric {
             Metric::DotProduct => {
-                let rows = vectors.live().iter();
-                rows.map(|offset| centred_norm(vectors.row(offset), &center)).fold(0.0, f32::max)
+                let live = vectors.live().iter();
+                live.map(|offset| centred_norm(vectors.row(offset), &center)).fold(0.0, f32::max)
             }
             _ => 0.0,
         };
-        Self::new(params, center, max_norm)
+        Self::new(params, rows, center, max_norm)
     }
 
     /// How far a row lies on the positive side of each hyperplane.
@@ -157,6 +174,14 @@ impl Hyperplanes {
     }
 }
 
+impl LshParams {
+    /// Bits per table for `rows` rows.
+    fn bits(&self, rows: usize) -> usize {
+        let full = (rows / ROWS_PER_BUCKET).max(2).ilog2() as usize;
+        full.min(self.num_functions)
+    }
+}
+
 /// Under Cosine only the direction counts.
 fn unit_scale(metric: Metric, vector: &[f32]) -> f32 {
     match metric {
@@ -173,26 +198,28 @@ fn centred_norm(row: &[f32], center: &[f32]) -> f32 {
 }
 
 /// The code that a table's share of projections stands for: bit i is set when projection i is not negative.
-fn code(projections: &[f32]) -> u64 {
+fn code(projections: &[f32]) -> usize {
     projections
         .iter()
         .enumerate()
-        .fold(0, |code, (bit, &projection)| code | (u64::from(projection >= 0.0) << bit))
+        .fold(0, |code, (bit, &projection)| code | (usize::from(projection >= 0.0) << bit))
 }
 
 impl Lsh {
     /// Empty tables.
     ///
     /// # Panics
-    /// When there is no table, or `num_functions` is outside 1 to 64.
+    /// When `num_tables` is outside 1 to 1,024, or `num_functions` outside 1 to 64.
     pub fn new(params: LshParams) -> Self {
-        assert!(params.num_tables > 0, "num_tables is 0, expected at least 1");
+        let tables = params.num_tables;
+        assert!((1..=MAX_TABLES).contains(&tables), "num_tables is {tables}, expected 1 to {MAX_TABLES}");
         let functions = params.num_functions;
         assert!((1..=64).contains(&functions), "num_functions is {functions}, expected 1 to 64");
         Self {
             params,
             hyperplanes: None,
             tables: vec![Table::new(); params.num_tables],
+            codes: Vec::new(),
             rows: BitSet::default(),
             trained: 0,
         }
@@ -207,15 +234,15 @@ impl Lsh {
     pub fn bytes(&self) -> usize {
         let normals = self.hyperplanes.as_ref().map_or(0, |planes| planes.normals.len() * 4);
         let table = |table: &Table| -> usize {
-            table.values().map(|rows| rows.capacity() * 4).sum::<usize>() + table.capacity() * 33
+            table.iter().map(|rows| rows.capacity() * 4 + size_of::<Vec<u32>>()).sum()
         };
-        normals + self.tables.iter().map(table).sum::<usize>()
+        normals + self.codes.capacity() * 4 + self.tables.iter().map(table).sum::<usize>()
     }
 
     /// Adds live rows to the tables; they must not be in them yet.
     ///
     /// # Complexity
-    /// `num_tables` × `num_functions` products a row, and as much again each time the number of rows has doubled.
+    /// `num_tables` × log2(n / 8) products a row, and as much again each time the number of rows has doubled.
     ///
     /// # Panics
     /// When an offset is not a live row of `vectors`.
@@ -226,56 +253,67 @@ impl Lsh {
         }
         if vectors.live().count() >= 2 * self.trained {
             self.trained = vectors.live().count();
-            self.hyperplanes = Some(Hyperplanes::fit(&self.params, vectors));
-            self.tables.iter_mut().for_each(Table::clear);
-            self.rows = BitSet::default();
+            self.use_hyperplanes(Hyperplanes::fit(&self.params, vectors));
             let all: Vec<u32> = vectors.live().iter().collect();
             return self.add(vectors, &all);
         }
         self.add(vectors, offsets);
     }
 
+    /// Empties the tables and sizes them for other codes.
+    fn use_hyperplanes(&mut self, hyperplanes: Hyperplanes) {
+        self.tables = vec![vec![Vec::new(); 1 << hyperplanes.bits]; self.params.num_tables];
+        self.rows = BitSet::default();
+        self.hyperplanes = Some(hyperplanes);
+    }
+
     fn add(&mut self, vectors: &Vectors, offsets: &[u32]) {
-        let codes: Vec<Vec<u64>> =
-            offsets.par_iter().with_min_len(64).map(|&offset| self.codes(vectors, offset)).collect();
+        let codes: Vec<Vec<u32>> =
+            offsets.par_iter().with_min_len(64).map(|&offset| self.hash(vectors, offset)).collect();
         for (&offset, codes) in offsets.iter().zip(&codes) {
             self.put(offset, codes);
         }
     }
 
-    fn put(&mut self, offset: u32, codes: &[u64]) {
+    fn put(&mut self, offset: u32, codes: &[u32]) {
         self.rows.insert(offset);
         for (table, &code) in self.tables.iter_mut().zip(codes) {
-            table.entry(code).or_default().push(offset);
+            table[code as usize].push(offset);
         }
+        let start = offset as usize * codes.len();
+        if self.codes.len() < start + codes.len() {
+            self.codes.resize(start + codes.len(), 0);
+        }
+        self.codes[start..start + codes.len()].copy_from_slice(codes);
     }
 
-    fn codes(&self, vectors: &Vectors, offset: u32) -> Vec<u64> {
+    /// The row's code in every table.
+    fn codes(&self, offset: u32) -> &[u32] {
+        let start = offset as usize * self.params.num_tables;
+        &self.codes[start..start + self.params.num_tables]
+    }
+
+    fn hash(&self, vectors: &Vectors, offset: u32) -> Vec<u32> {
         let planes = self.hyperplanes.as_ref().expect("fitted before the first row is added");
         let projections = planes.project_row(vectors.metric(), vectors.row(offset));
-        projections.chunks_exact(self.params.num_functions).map(code).collect()
+        projections.chunks_exact(planes.bits).map(|table| code(table) as u32).collect()
     }
 
-    /// Takes a row out of the tables; its values must still be those it was added with.
-    pub fn remove(&mut self, vectors: &Vectors, offset: u32) {
+    /// Takes a row out of the tables.
+    pub fn remove(&mut self, offset: u32) {
         if !self.rows.remove(offset) {
             return;
         }
-        let codes = self.codes(vectors, offset);
-        for (table, code) in self.tables.iter_mut().zip(codes) {
-            if let Some(rows) = table.get_mut(&code) {
-                rows.retain(|&row| row != offset);
-                if rows.is_empty() {
-                    table.remove(&code);
-                }
-            }
+        for index in 0..self.params.num_tables {
+            let code = self.codes(offset)[index];
+            self.tables[index][code as usize].retain(|&row| row != offset);
         }
     }
 
-    /// The nearest matching rows among at least `candidates` rows of the likeliest buckets; k hits whenever k match.
+    /// The nearest of the `candidates` matching rows whose codes are nearest; k hits whenever k match.
     ///
-    /// `None` looks at 40 rows a hit and at least 5 % of the rows. The answer is exact when every matching row was
-    /// looked at.
+    /// `None` compares 64 rows a hit and at least 5 % of the rows. The answer is exact when every matching row was
+    /// compared.
     ///
     /// # Panics
     /// When the query has another dimension than the vectors.
@@ -299,62 +337,54 @@ impl Lsh {
         Answer { hits: top.into_sorted(), exact, distance_computations: found.len() }
     }
 
-    /// At least `wanted` matching rows, in the order in which the query's buckets yield them.
+    /// The `wanted` matching rows whose codes are nearest to the query's, of those in the likeliest buckets.
     fn candidates(&self, vectors: &Vectors, query: &[f32], matching: &BitSet, wanted: usize) -> Vec<u32> {
         let planes = self.hyperplanes.as_ref().expect("fitted, since rows match");
         let projections = planes.project_query(vectors.metric(), query);
-        let mut seen = BitSet::new(vectors.len());
-        let mut found = Vec::with_capacity(wanted);
+        let costs: Vec<Vec<f32>> = projections.chunks_exact(planes.bits).map(probe::code_costs).collect();
+        let pool = self.pool(&projections, &costs, matching, wanted * POOL_FACTOR);
+        let mut ranked: Vec<(f32, u32)> = pool
+            .into_iter()
+            .map(|row| (self.codes(row).iter().zip(&costs).map(|(&code, costs)| costs[code as usize]).sum(), row))
+            .collect();
+        if ranked.len() > wanted {
+            let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+            ranked.select_nth_unstable_by(wanted, order);
+            ranked.truncate(wanted);
+        }
+        ranked.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// At least `wanted` matching rows from the likeliest buckets, all of them if there are fewer.
+    fn pool(&self, projections: &[f32], costs: &[Vec<f32>], matching: &BitSet, wanted: usize) -> Vec<u32> {
+        if wanted * POOL_SHARE > matching.count() {
+            return matching.iter().collect();
+        }
+        let mut seen = BitSet::new(matching.len());
+        let mut pool = Vec::with_capacity(wanted);
         let mut collect = |rows: &[u32]| {
-            for &row in rows {
-                if matching.contains(row) && seen.insert(row) {
-                    found.push(row);
-                }
-            }
-            found.len() < wanted
+            pool.extend(rows.iter().copied().filter(|&row| matching.contains(row) && seen.insert(row)));
+            pool.len() < wanted
         };
-        let functions = self.params.num_functions;
-        let limit = self.params.num_tables * functions * PROBES_PER_FUNCTION;
-        for (table, code) in ProbeSequence::new(&projections, functions).take(limit) {
-            if let Some(rows) = self.tables[table].get(&code)
-                && !collect(rows)
-            {
-                return found;
+        let bits = projections.len() / costs.len();
+        let limit = (costs.len() << bits) / PROBED_SHARE;
+        for (table, code) in ProbeSequence::new(projections, bits).take(limit) {
+            if !collect(&self.tables[table][code]) {
+                return pool;
             }
         }
-        for (table, code) in self.ranked_buckets(&projections) {
-            if !collect(&self.tables[table][&code]) {
+        for (table, code) in probe::ranked(costs) {
+            if !collect(&self.tables[table][code]) {
                 break;
             }
         }
-        found
-    }
-
-    /// Every occupied bucket, likeliest first: by the sum of squared margins of the bits it differs in.
-    fn ranked_buckets(&self, projections: &[f32]) -> Vec<(usize, u64)> {
-        let mut ranked: Vec<(f32, usize, u64)> = Vec::new();
-        for (index, (table, projections)) in
-            self.tables.iter().zip(projections.chunks_exact(self.params.num_functions)).enumerate()
-        {
-            let own = code(projections);
-            ranked.extend(table.keys().map(|&code| (probe::cost(projections, own ^ code), index, code)));
-        }
-        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        ranked.into_iter().map(|(_, table, code)| (table, code)).collect()
+        pool
     }
 
     /// The tables as plain arrays.
     pub fn to_parts(&self) -> LshParts {
         let rows: Vec<u32> = self.rows.iter().collect();
-        let tables = self.params.num_tables;
-        let mut place = vec![0; rows.last().map_or(0, |&last| last as usize + 1)];
-        rows.iter().enumerate().for_each(|(index, &row)| place[row as usize] = index);
-        let mut codes = vec![0; rows.len() * tables];
-        for (index, table) in self.tables.iter().enumerate() {
-            for (&code, rows) in table {
-                rows.iter().for_each(|&row| codes[place[row as usize] * tables + index] = code);
-            }
-        }
+        let codes = rows.iter().flat_map(|&row| self.codes(row)).copied().collect();
         let planes = self.hyperplanes.as_ref();
         LshParts {
             params: self.params,
@@ -372,7 +402,7 @@ impl Lsh {
     /// A sentence that says what does not fit: parameters out of range, array lengths, rows that are not live.
     pub fn from_parts(vectors: &Vectors, parts: LshParts) -> Result<Self, String> {
         let LshParts { params, center, max_norm, trained, rows, codes } = parts;
-        if params.num_tables == 0 || !(1..=64).contains(&params.num_functions) {
+        if !(1..=MAX_TABLES).contains(&params.num_tables) || !(1..=64).contains(&params.num_functions) {
             return Err(format!("{} tables of {} functions", params.num_tables, params.num_functions));
         }
         if Some(codes.len()) != rows.len().checked_mul(params.num_tables) {
@@ -384,10 +414,15 @@ impl Lsh {
         if center.len() != vectors.dim() && !(center.is_empty() && rows.is_empty()) {
             return Err(format!("its centre has {} values, expected {}", center.len(), vectors.dim()));
         }
+        let bits = params.bits(trained as usize);
+        // Nothing is trained on more rows than there are places for; that bounds the tables, too.
+        if trained > vectors.len() as u64 || codes.iter().any(|code| code >> bits != 0) {
+            return Err(format!("a code is longer than the {bits} bits that {trained} rows have"));
+        }
         let mut lsh = Self::new(params);
         lsh.trained = trained as usize;
         if !center.is_empty() {
-            lsh.hyperplanes = Some(Hyperplanes::new(&params, center, max_norm));
+            lsh.use_hyperplanes(Hyperplanes::new(&params, lsh.trained, center, max_norm));
         }
         for (&row, codes) in rows.iter().zip(codes.chunks_exact(params.num_tables)) {
             lsh.put(row, codes);

@@ -9,16 +9,28 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// The sum of squared margins of the bits in `flipped`.
-pub(super) fn cost(projections: &[f32], flipped: u64) -> f32 {
-    let mut rest = flipped;
-    let mut sum = 0.0;
-    while rest != 0 {
-        let margin = projections[rest.trailing_zeros() as usize];
-        sum += margin * margin;
-        rest &= rest - 1;
+/// Every bucket (table, code) of tables with these costs, likeliest first, in one go: cheaper than probing when many
+/// buckets are needed.
+pub(super) fn ranked(costs: &[Vec<f32>]) -> impl Iterator<Item = (usize, usize)> {
+    let buckets = |(table, costs): (usize, &Vec<f32>)| -> Vec<(f32, usize, usize)> {
+        costs.iter().enumerate().map(|(code, &cost)| (cost, table, code)).collect()
+    };
+    let mut ranked: Vec<(f32, usize, usize)> = costs.iter().enumerate().flat_map(buckets).collect();
+    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    ranked.into_iter().map(|(_, table, code)| (table, code))
+}
+
+/// For every code of a table, the sum of the squared margins of the bits in which it differs from the query's.
+pub(super) fn code_costs(projections: &[f32]) -> Vec<f32> {
+    let mut costs = vec![0.0];
+    for &margin in projections {
+        let (clear, set) = if margin >= 0.0 { (margin * margin, 0.0) } else { (0.0, margin * margin) };
+        for code in 0..costs.len() {
+            costs.push(costs[code] + set);
+            costs[code] += clear;
+        }
     }
-    sum
+    costs
 }
 
 /// A set of flipped bits of one table; `set` has bit i for the i-th cheapest projection.
@@ -53,7 +65,7 @@ impl Eq for Probe {}
 /// What probing needs to know of one table.
 struct TableMargins {
     /// The query's own code.
-    code: u64,
+    code: usize,
     /// (squared margin, bit), cheapest first.
     sorted: Vec<(f32, u32)>,
 }
@@ -88,7 +100,7 @@ impl ProbeSequence {
 }
 
 impl Iterator for ProbeSequence {
-    type Item = (usize, u64);
+    type Item = (usize, usize);
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse(Probe { table, set, .. }) = self.heap.pop()?;
@@ -104,8 +116,8 @@ impl Iterator for ProbeSequence {
             }
         }
         let TableMargins { code, sorted } = &self.tables[table];
-        let flips = (0..functions).filter(|i| set >> i & 1 == 1).map(|i| 1u64 << sorted[i].1);
-        Some((table, code ^ flips.sum::<u64>()))
+        let flips = (0..functions).filter(|i| set >> i & 1 == 1).map(|i| 1 << sorted[i].1);
+        Some((table, code ^ flips.sum::<usize>()))
     }
 }
 
@@ -116,7 +128,7 @@ mod tests {
     #[test]
     fn enumerates_every_bucket_once_cheapest_first() {
         let projections = [0.5, -0.1, 0.9, -1.5, 0.3, /* second table */ 2.0, -0.2, 0.7, 0.4, -0.6];
-        let probes: Vec<(usize, u64)> = ProbeSequence::new(&projections, 5).collect();
+        let probes: Vec<(usize, usize)> = ProbeSequence::new(&projections, 5).collect();
         assert_eq!(probes.len(), 64);
         let mut unique = probes.clone();
         unique.sort_unstable();
@@ -126,16 +138,13 @@ mod tests {
             .iter()
             .map(|&(table, code)| {
                 let own = &projections[table * 5..table * 5 + 5];
-                cost(own, code ^ super::super::code(own))
+                code_costs(own)[code]
             })
             .collect();
         assert!(costs.windows(2).all(|pair| pair[0] <= pair[1] + 1e-6), "{costs:?}");
         assert_eq!((costs[0], costs[1]), (0.0, 0.0));
-    }
-
-    #[test]
-    fn goes_up_to_sixty_four_bits() {
-        let projections = [1.0; 64];
-        assert_eq!(ProbeSequence::new(&projections, 64).take(5_000).count(), 5_000);
+        let tables: Vec<Vec<f32>> = projections.chunks(5).map(code_costs).collect();
+        let ranked: Vec<(usize, usize)> = ranked(&tables).collect();
+        assert_eq!(ranked, probes);
     }
 }

@@ -27,7 +27,7 @@ fn finds_most_neighbours_under_every_metric() {
             .sum::<f64>()
             / 50.0;
         // The lift squeezes the angles between inner-product rows.
-        let floor = if metric == Metric::DotProduct { 0.7 } else { 0.9 };
+        let floor = if metric == Metric::DotProduct { 0.6 } else { 0.9 };
         assert!(mean > floor, "{metric}: {mean}");
     }
 }
@@ -49,31 +49,20 @@ fn widens_until_k_matching_rows_are_found() {
 }
 
 #[test]
-fn probing_orders_buckets_as_ranking_does() {
-    let (vectors, lsh) = built(Metric::Cosine, 2_000);
-    let query = Rng(13).clustered(24, 20);
-    let by_probing = lsh.candidates(&vectors, &query, vectors.live(), 200);
-    let planes = lsh.hyperplanes.as_ref().unwrap();
-    let projections = planes.project_query(Metric::Cosine, &query);
-    let mut by_ranking = BitSet::new(2_000);
-    for (table, code) in lsh.ranked_buckets(&projections) {
-        if by_ranking.count() >= 200 {
-            break;
-        }
-        lsh.tables[table][&code].iter().for_each(|&row| assert!(by_ranking.insert(row) || true));
-    }
-    assert!(by_probing.iter().all(|&row| by_ranking.contains(row)));
-    assert_eq!(by_probing.len(), by_ranking.count());
+fn the_specified_parameters_fit_themselves_to_the_rows() {
+    let params = LshParams::default();
+    let bits = [0, 1, 100, 10_000, 1_000_000, 100_000_000].map(|rows| params.bits(rows));
+    assert_eq!(bits, [1, 1, 3, 10, 16, 20]);
 }
 
 #[test]
 fn removed_rows_leave_every_table() {
     let (mut vectors, mut lsh) = built(Metric::DotProduct, 500);
     for offset in 0..400 {
-        lsh.remove(&vectors, offset);
+        lsh.remove(offset);
         vectors.remove(offset);
     }
-    assert!(lsh.tables.iter().all(|table| table.values().map(Vec::len).sum::<usize>() == 100));
+    assert!(lsh.tables.iter().all(|table| table.iter().map(Vec::len).sum::<usize>() == 100));
     let query = Rng(14).clustered(24, 20);
     let request = Request::new(&query, 500);
     assert_eq!(lsh.search(&vectors, &request, None).hits, brute_force(&vectors, &request));
@@ -83,7 +72,7 @@ fn removed_rows_leave_every_table() {
 fn parts_give_the_same_tables_back() {
     for metric in METRICS {
         let (mut vectors, mut lsh) = built(metric, 800);
-        lsh.remove(&vectors, 5);
+        lsh.remove(5);
         vectors.remove(5);
         let parts = lsh.to_parts();
         let copy = Lsh::from_parts(&vectors, parts.clone()).unwrap();
@@ -96,6 +85,8 @@ fn parts_give_the_same_tables_back() {
         assert!(Lsh::from_parts(&vectors, wrong).unwrap_err().contains("codes"));
         let wrong = LshParts { rows: parts.rows.iter().map(|row| row + 1).collect(), ..parts.clone() };
         assert!(Lsh::from_parts(&vectors, wrong).unwrap_err().contains("rows"));
+        let wrong = LshParts { codes: vec![1 << 20; parts.codes.len()], ..parts.clone() };
+        assert!(Lsh::from_parts(&vectors, wrong).unwrap_err().contains("bits"));
         let wrong = LshParts { center: vec![0.0; 3], ..parts };
         assert!(Lsh::from_parts(&vectors, wrong).unwrap_err().contains("centre"));
     }
