@@ -23,8 +23,7 @@ impl DataSet {
         let folder = data.join(set);
         let stats = folder.join("stats.json");
         let text = fs::read_to_string(&stats).with_context(|| format!("{}", stats.display()))?;
-        let Stats { metric } =
-            serde_json::from_str(&text).with_context(|| format!("{}", stats.display()))?;
+        let Stats { metric } = serde_json::from_str(&text).with_context(|| format!("{}", stats.display()))?;
         let metric = metric.parse().with_context(|| format!("{}", stats.display()))?;
         Ok(Self { folder, metric })
     }

@@ -65,7 +65,8 @@ impl Sample {
         let mut queries: Vec<Query> = lines(bundled!("query.jsonl"));
         let truth = bundled!("gt.ibin");
         let k = word(truth, 1) as usize;
-        for (index, (query, vector)) in queries.iter_mut().zip(vectors(bundled!("query.f16bin"))).enumerate() {
+        for (index, (query, vector)) in queries.iter_mut().zip(vectors(bundled!("query.f16bin"))).enumerate()
+        {
             query.vector = vector;
             query.nearest = (0..k).map(|place| word(truth, 2 + index * k + place)).collect();
         }
@@ -100,7 +101,9 @@ mod tests {
         let sample = Sample::load();
         assert_eq!((sample.entries.len(), sample.queries.len()), (4_500, 200));
         let dimensions = sample.entries.iter().map(|entry| entry.vector.len());
-        assert!(dimensions.chain(sample.queries.iter().map(|query| query.vector.len())).all(|len| len == 384));
+        assert!(
+            dimensions.chain(sample.queries.iter().map(|query| query.vector.len())).all(|len| len == 384)
+        );
         let norms = sample.entries.iter().map(|entry| entry.vector.iter().map(|x| x * x).sum::<f32>());
         assert!(norms.into_iter().all(|norm| (norm - 1.0).abs() < 0.01));
         assert!(sample.queries.iter().all(|query| query.nearest.iter().all(|&place| place < 4_500)));

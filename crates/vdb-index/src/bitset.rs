@@ -27,6 +27,15 @@ impl BitSet {
         set
     }
 
+    /// A set over `len` offsets that holds `members`.
+    pub fn from_members(len: usize, members: &[u32]) -> Self {
+        let mut set = Self::new(len);
+        for &member in members {
+            set.insert(member);
+        }
+        set
+    }
+
     /// How many offsets the set ranges over (set or not).
     pub fn len(&self) -> usize {
         self.len

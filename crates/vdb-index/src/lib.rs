@@ -36,7 +36,7 @@ mod top_k;
 mod vectors;
 
 pub use bitset::BitSet;
-pub use flat::FlatScan;
+pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
 pub use lsh::{Lsh, LshParams, LshParts};
 pub use request::{Answer, Request};

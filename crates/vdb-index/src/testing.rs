@@ -53,9 +53,7 @@ pub(crate) fn brute_force(vectors: &Vectors, request: &Request<'_>) -> Vec<Hit> 
             Hit { offset, distance: Distance::from_value(vectors.metric(), value) }
         })
         .collect();
-    hits.sort_by(|a, b| {
-        a.distance.cmp(&b.distance).then_with(|| (request.tie_break)(a.offset, b.offset))
-    });
+    hits.sort_by(|a, b| a.distance.cmp(&b.distance).then_with(|| (request.tie_break)(a.offset, b.offset)));
     hits.truncate(request.k);
     hits
 }

@@ -56,8 +56,7 @@ impl<'a> TopK<'a> {
 
     fn shrink(&mut self) {
         let tie_break = self.tie_break;
-        let (_, worst, _) =
-            self.hits.select_nth_unstable_by(self.k - 1, |a, b| compare(a, b, tie_break));
+        let (_, worst, _) = self.hits.select_nth_unstable_by(self.k - 1, |a, b| compare(a, b, tie_break));
         self.worst = Some(worst.distance);
         self.hits.truncate(self.k);
     }
@@ -99,7 +98,11 @@ mod tests {
             let mut top = TopK::new(k, descending);
             let mut other = TopK::new(k, descending);
             for hit in &hits {
-                if hit.offset % 3 == 0 { other.push(*hit) } else { top.push(*hit) };
+                if hit.offset % 3 == 0 {
+                    other.push(*hit)
+                } else {
+                    top.push(*hit)
+                };
             }
             let mut expected = hits.clone();
             expected.sort_by(|a, b| compare(a, b, descending));

@@ -4,7 +4,9 @@
 //! that [`Metric::calculate`] gives, so every index reports the same distance for the same pair.
 
 use crate::BitSet;
-use vdb_distance::{AlignedVec, Distance, Kernels, Metric, cosine_from_parts, norm, norm_is_ordinary, square_is_ordinary};
+use vdb_distance::{
+    AlignedVec, Distance, Kernels, Metric, cosine_from_parts, norm, norm_is_ordinary, square_is_ordinary,
+};
 
 /// A matrix of vectors addressed by offset.
 #[derive(Debug, Clone)]

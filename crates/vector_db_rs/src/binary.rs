@@ -5,14 +5,14 @@
 
 use crate::config::check_dimension;
 use crate::index::{Core, Index, IndexParams};
-use crate::store::{Metadata, RecordStore, not_finite};
+use crate::store::{Metadata, RecordStore, Row, not_finite};
 use crate::{Error, IndexType};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use vdb_distance::Metric;
-use vdb_index::{Hnsw, HnswParams, HnswParts, Lsh, LshParams, LshParts, Vectors};
+use vdb_index::{Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh, LshParams, LshParts, Vectors};
 use vdb_storage::codec::{CodecError, Encode, Reader};
 use vdb_storage::container::{ContainerReader, ContainerWriter, FileKind};
 use vdb_storage::{StorageError, write_atomically};
@@ -50,7 +50,15 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
         (0..store.vectors.len() as u32).try_for_each(|offset| out.put_f32_slice(store.vectors.row(offset)))
     })?;
     match index {
-        Index::Flat => {}
+        Index::Flat(flat) => {
+            let FlatParts { center, directions, trained } = flat.to_parts();
+            file.write_section("flat.basis", |out| {
+                out.put_u64(trained)?;
+                out.put_u32(center.len() as u32)?;
+                out.put_f32_slice(&center)?;
+                out.put_f32_slice(&directions)
+            })?;
+        }
         Index::Lsh(lsh) => {
             let LshParts { center, max_norm, trained, codes, .. } = lsh.to_parts();
             file.write_section("lsh.fit", |out| {
@@ -120,11 +128,12 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
     }
     let records = file.records(&vectors)?;
     let index = match index_type {
-        IndexType::Flat => Index::Flat,
+        IndexType::Flat => Index::Flat(file.flat(&vectors)?),
         IndexType::LSH => Index::Lsh(file.lsh(params.lsh, &vectors)?),
         IndexType::HNSW => Index::Hnsw(file.hnsw(params.hnsw, &vectors)?),
     };
-    let store = RecordStore::from_rows(vectors, records, free).map_err(|reason| file.damaged("ids", reason))?;
+    let store =
+        RecordStore::from_rows(vectors, records, free).map_err(|reason| file.damaged("ids", reason))?;
     Ok(Core { dimension, params, store, index })
 }
 
@@ -169,9 +178,8 @@ impl Sections<'_> {
     }
 
     fn config(&mut self) -> Result<Config, Error> {
-        let (dimension, metric, index_type, numbers) = self.decode("config", |reader| {
-            Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(9)?))
-        })?;
+        let (dimension, metric, index_type, numbers) = self
+            .decode("config", |reader| Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(9)?)))?;
         let dimension = dimension as usize;
         check_dimension(dimension).map_err(|error| self.damaged("config", error.to_string()))?;
         let unknown = |what: &str, code: u8| self.damaged("config", format!("unknown {what} {code}"));
@@ -225,9 +233,9 @@ impl Sections<'_> {
     }
 
     /// Id and metadata of every live row.
-    fn records(&mut self, vectors: &Vectors) -> Result<Vec<Option<(Box<str>, Metadata)>>, Error> {
+    fn records(&mut self, vectors: &Vectors) -> Result<Vec<Row>, Error> {
         let live = vectors.live();
-        let mut records: Vec<Option<(Box<str>, Metadata)>> = vec![None; vectors.len()];
+        let mut records: Vec<Row> = vec![None; vectors.len()];
         self.decode("ids", |reader| {
             live.iter().try_for_each(|offset| {
                 records[offset as usize] = Some((reader.str()?.into(), None));
@@ -241,6 +249,16 @@ impl Sections<'_> {
             Ok(())
         })?;
         Ok(records)
+    }
+
+    fn flat(&mut self, vectors: &Vectors) -> Result<Flat, Error> {
+        let parts = self.decode("flat.basis", |reader| {
+            let trained = reader.u64()?;
+            let dimension = reader.u32()? as usize;
+            let center = reader.f32_vec(dimension)?;
+            Ok(FlatParts { trained, center, directions: reader.f32_vec(reader.remaining() / 4)? })
+        })?;
+        Flat::from_parts(vectors, parts).map_err(|reason| self.damaged("flat.basis", reason))
     }
 
     fn lsh(&mut self, params: LshParams, vectors: &Vectors) -> Result<Lsh, Error> {

@@ -144,6 +144,11 @@ impl VectorDB {
         self.core.store.live().map(|offset| self.core.store.record(offset))
     }
 
+    /// The ids of all records, in the order in which they are stored.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.core.store.live().map(|offset| self.core.store.id(offset))
+    }
+
     /// Values per vector.
     pub fn dimension(&self) -> usize {
         self.core.dimension

@@ -66,7 +66,8 @@ impl VectorDB {
         if expected == found {
             return Ok(self);
         }
-        let text = |(dimension, metric, index_type)| format!("{dimension} dimensions, {metric}, {index_type:?}");
+        let text =
+            |(dimension, metric, index_type)| format!("{dimension} dimensions, {metric}, {index_type:?}");
         let (expected, found) = (text(expected), text(found));
         let reason = format!("expected a database of {expected}; the file holds one of {found}");
         Err(in_file(path, Error::InvalidConfig(reason)))

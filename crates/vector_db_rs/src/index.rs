@@ -9,7 +9,7 @@ use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use std::collections::HashMap;
 use vdb_distance::Metric;
-use vdb_index::{BitSet, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
+use vdb_index::{BitSet, Flat, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
 
 /// What every index does.
 pub trait VectorIndex {
@@ -46,7 +46,7 @@ impl Default for IndexParams {
 /// One of the three indexes.
 #[derive(Debug, Clone)]
 pub(crate) enum Index {
-    Flat,
+    Flat(Flat),
     Lsh(Lsh),
     Hnsw(Hnsw),
 }
@@ -54,7 +54,7 @@ pub(crate) enum Index {
 impl Index {
     pub(crate) fn new(index_type: IndexType, params: &IndexParams) -> Self {
         match index_type {
-            IndexType::Flat => Index::Flat,
+            IndexType::Flat => Index::Flat(Flat::new()),
             IndexType::LSH => Index::Lsh(Lsh::new(params.lsh)),
             IndexType::HNSW => Index::Hnsw(Hnsw::new(params.hnsw)),
         }
@@ -62,7 +62,7 @@ impl Index {
 
     pub(crate) fn index_type(&self) -> IndexType {
         match self {
-            Index::Flat => IndexType::Flat,
+            Index::Flat(_) => IndexType::Flat,
             Index::Lsh(_) => IndexType::LSH,
             Index::Hnsw(_) => IndexType::HNSW,
         }
@@ -120,7 +120,8 @@ impl Core {
         self.store.reserve(records.size_hint().0);
         let mut staged = Staged::default();
         for (position, record) in records.enumerate() {
-            let staging = record.and_then(|record| self.stage(record, position, &mut staged).map_err(E::from));
+            let staging =
+                record.and_then(|record| self.stage(record, position, &mut staged).map_err(E::from));
             if let Err(error) = staging {
                 staged.fresh.iter().for_each(|&offset| self.store.remove(offset));
                 self.store.release(staged.fresh);
@@ -164,7 +165,7 @@ impl Core {
 
     fn index_rows(&mut self, offsets: &[u32], progress: &mut dyn FnMut(usize)) {
         match &mut self.index {
-            Index::Flat => {}
+            Index::Flat(flat) => flat.insert(&self.store.vectors, offsets),
             Index::Lsh(lsh) => lsh.insert(&self.store.vectors, offsets),
             Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, offsets, progress),
         }
@@ -176,7 +177,7 @@ impl Core {
         self.store.remove(offset);
         let vectors = &self.store.vectors;
         let released = match &mut self.index {
-            Index::Flat => vec![offset],
+            Index::Flat(_) => vec![offset],
             Index::Lsh(lsh) => {
                 lsh.remove(offset);
                 vec![offset]
@@ -194,7 +195,7 @@ impl Core {
     /// Heap bytes of vectors and index.
     pub(crate) fn bytes(&self) -> usize {
         let index = match &self.index {
-            Index::Flat => 0,
+            Index::Flat(flat) => flat.bytes(),
             Index::Lsh(lsh) => lsh.bytes(),
             Index::Hnsw(hnsw) => hnsw.bytes(),
         };
@@ -220,7 +221,7 @@ impl Core {
         let vectors = &self.store.vectors;
         let answer = match &self.index {
             _ if options.exact => FlatScan.search(vectors, &request),
-            Index::Flat => FlatScan.search(vectors, &request),
+            Index::Flat(flat) => flat.search(vectors, &request),
             Index::Lsh(lsh) => lsh.search(vectors, &request, options.candidates),
             Index::Hnsw(hnsw) => {
                 hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))

@@ -22,15 +22,17 @@ struct Records<'a>(&'a RecordStore);
 impl Serialize for Records<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Records(store) = *self;
-        serializer.collect_seq(store.live().map(|offset| RecordView {
-            id: store.id(offset),
-            vector: store.vectors.row(offset),
-            metadata: store
-                .metadata(offset)
-                .into_iter()
-                .flatten()
-                .map(|(key, value)| (key.as_str(), value.as_str()))
-                .collect(),
+        serializer.collect_seq(store.live().map(|offset| {
+            RecordView {
+                id: store.id(offset),
+                vector: store.vectors.row(offset),
+                metadata: store
+                    .metadata(offset)
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| (key.as_str(), value.as_str()))
+                    .collect(),
+            }
         }))
     }
 }

@@ -13,6 +13,9 @@ use vdb_index::{BitSet, Vectors};
 /// Metadata of one record; most have none, and a pointer is smaller than an empty map.
 pub(crate) type Metadata = Option<Box<HashMap<String, String>>>;
 
+/// Id and metadata of one row of a file; `None` for an offset that holds no record.
+pub(crate) type Row = Option<(Box<str>, Metadata)>;
+
 /// All records of a database.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordStore {
@@ -131,12 +134,8 @@ impl RecordStore {
         BitSet::from_fn(self.vectors.len(), |offset| self.metadata(offset).is_some_and(holds))
     }
 
-    /// Rebuilds a store from rows of a file; `rows[i]` is `None` for an offset that holds no record.
-    pub(crate) fn from_rows(
-        vectors: Vectors,
-        rows: Vec<Option<(Box<str>, Metadata)>>,
-        free: Vec<u32>,
-    ) -> Result<Self, String> {
+    /// Rebuilds a store from the rows of a file.
+    pub(crate) fn from_rows(vectors: Vectors, rows: Vec<Row>, free: Vec<u32>) -> Result<Self, String> {
         let metric = vectors.metric();
         let mut store = Self { vectors, free, ..Self::new(metric, 1) };
         for (offset, row) in rows.into_iter().enumerate() {

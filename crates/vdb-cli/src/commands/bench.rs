@@ -9,7 +9,7 @@ use crate::commands::builder;
 use crate::dataset::DataSet;
 use crate::formats::{GroundTruth, Matrix};
 use crate::progress;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use std::fs;
 use std::io::Write;
@@ -42,6 +42,9 @@ struct Row {
 pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     ensure!(args.threads > 0, "--threads is 0, expected at least 1");
     ensure!(args.k > 0, "--k is 0, expected at least 1");
+    let shortest = Duration::try_from_secs_f64(args.seconds);
+    let shortest =
+        shortest.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
     let set = DataSet::open(&args.data, &args.set)?;
     let queries = set.vectors(&args.queries)?;
     let truth = set.truth(&args.queries, queries.rows, args.k)?;
@@ -54,11 +57,20 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         queries.dim,
         db.dimension()
     );
+    if let Some(row) = truth.ids.iter().find(|&&row| row >= 0 && row as usize >= db.size()) {
+        bail!("the true neighbours name row {row}, the base has {} rows", db.size());
+    }
     if !args.json {
-        writeln!(out, "{} · {} records · built in {:.1} s · {rss_mb} MB", args.set, db.size(), build.as_secs_f64())?;
+        writeln!(
+            out,
+            "{} · {} records · built in {:.1} s · {rss_mb} MB",
+            args.set,
+            db.size(),
+            build.as_secs_f64()
+        )?;
     }
     for param in params(args, db.size()) {
-        let run = measure(&db, &queries, args, param)?;
+        let run = measure(&db, &queries, args, param, shortest)?;
         let row = Row {
             set: args.set.clone(),
             label: label(args),
@@ -116,7 +128,11 @@ fn build(args: &AnnArgs, set: &DataSet) -> anyhow::Result<(VectorDB, Duration)> 
     let start = Instant::now();
     let records = (0..base.rows).map(|row| {
         let vector = base.row(row).to_vec();
-        Ok::<_, vector_db_rs::Error>(VectorRecord { id: row.to_string(), vector, metadata: Default::default() })
+        Ok::<_, vector_db_rs::Error>(VectorRecord {
+            id: row.to_string(),
+            vector,
+            metadata: Default::default(),
+        })
     });
     db.insert_all(records, |done| bar.set_position(done as u64))?;
     let took = start.elapsed();
@@ -144,7 +160,13 @@ impl Run<'_> {
     }
 }
 
-fn measure<'a>(db: &'a VectorDB, queries: &Matrix, args: &AnnArgs, param: usize) -> anyhow::Result<Run<'a>> {
+fn measure<'a>(
+    db: &'a VectorDB,
+    queries: &Matrix,
+    args: &AnnArgs,
+    param: usize,
+    shortest: Duration,
+) -> anyhow::Result<Run<'a>> {
     let options = match args.index {
         IndexName::Flat => SearchOptions::new(),
         IndexName::Lsh => SearchOptions::new().candidates(param),
@@ -153,7 +175,6 @@ fn measure<'a>(db: &'a VectorDB, queries: &Matrix, args: &AnnArgs, param: usize)
     for query in 0..queries.rows.min(20) {
         db.search_hits(queries.row(query), args.k, &options)?;
     }
-    let shortest = Duration::from_secs_f64(args.seconds);
     let start = Instant::now();
     let workers: Vec<anyhow::Result<Worker<'_>>> = std::thread::scope(|scope| {
         let start_worker = |first| {

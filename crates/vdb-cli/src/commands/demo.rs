@@ -105,11 +105,8 @@ fn measure(db: &VectorDB, sample: &Sample) -> anyhow::Result<(f64, Duration)> {
 fn specified_example(out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "\n=== The specification's example: 10,000 random 128-d vectors ===")?;
     let query = vec![0.1; 128];
-    let config = |index_type| VectorDBConfig {
-        dimension: 128,
-        distance_metric: DistanceMetric::Cosine,
-        index_type,
-    };
+    let config =
+        |index_type| VectorDBConfig { dimension: 128, distance_metric: DistanceMetric::Cosine, index_type };
 
     let mut db = VectorDB::new(config(IndexType::Flat));
     writeln!(out, "Generating test vectors...")?;
@@ -154,6 +151,9 @@ fn specified_example(out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn show_neighbours(sample: &Sample, words: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
     let phrase = words.join(" ").to_lowercase();
+    if phrase.trim().is_empty() {
+        bail!("demo takes words to look for; without any it shows everything");
+    }
     let mut matching: Vec<&Entry> =
         sample.entries.iter().filter(|entry| contains_phrase(&entry.text, &phrase)).collect();
     if matching.is_empty() {
@@ -164,7 +164,13 @@ fn show_neighbours(sample: &Sample, words: &[String], out: &mut dyn Write) -> an
     matching.sort_by_key(|entry| {
         let lemmas = entry.lemmas.to_lowercase();
         let mut lemmas = lemmas.split(", ");
-        let named = if lemmas.next() == Some(&phrase) { 0 } else if lemmas.any(|l| l == phrase) { 1 } else { 2 };
+        let named = if lemmas.next() == Some(&phrase) {
+            0
+        } else if lemmas.any(|l| l == phrase) {
+            1
+        } else {
+            2
+        };
         (named, entry.pos != "noun")
     });
     let db = database(sample, IndexType::HNSW)?;

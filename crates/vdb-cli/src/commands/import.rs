@@ -24,12 +24,13 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> anyhow::Result<()> 
     let mut imported = 0;
     for path in &args.files {
         let reader = RecordReader::open(path, None)?;
-        let first_row = db.size();
+        let next_row = next_row(&db);
         let reading = progress::bytes("reading ", reader.bytes_total());
         let total = reader.len_hint();
-        let records = Reading { reader, bar: reading.clone(), next_row: first_row };
+        let records = Reading { reader, bar: reading.clone(), next_row };
         let indexing = progress::records("indexing", total.unwrap_or(0));
-        imported += db.insert_all(records, |done| indexing.set_position(done as u64))
+        imported += db
+            .insert_all(records, |done| indexing.set_position(done as u64))
             .with_context(|| path.display().to_string())?;
         indexing.finish_and_clear();
     }
@@ -39,7 +40,11 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> anyhow::Result<()> 
         writeln!(out, "{}", serde_json::to_string(&outcome)?)?;
     } else {
         let Outcome { imported, records, seconds } = outcome;
-        writeln!(out, "imported {imported} records in {seconds:.1} s; {} holds {records}", args.db.display())?;
+        writeln!(
+            out,
+            "imported {imported} records in {seconds:.1} s; {} holds {records}",
+            args.db.display()
+        )?;
     }
     Ok(())
 }
@@ -54,7 +59,16 @@ fn open_or_create(args: &ImportArgs) -> anyhow::Result<VectorDB> {
             return Ok(builder(first?.vector.len(), args.metric, args.index, &args.parameters).build()?);
         }
     }
-    bail!("no record in {}", args.files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "))
+    bail!(
+        "no record in {}",
+        args.files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// The first number from which on none is an id: records without ids are numbered, and must replace no other.
+fn next_row(db: &VectorDB) -> usize {
+    let numbers = db.ids().filter_map(|id| id.parse::<usize>().ok());
+    numbers.max().map_or(0, |last| last.saturating_add(1)).max(db.size())
 }
 
 /// The records of one file, given row numbers as ids where they have none.

@@ -78,7 +78,10 @@ fn vectors(path: &Path) -> anyhow::Result<Info> {
 fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
     match info {
         Info::Database { file, file_bytes, records, dimension, metric, index, memory_bytes } => {
-            writeln!(out, "{file}: a database of {records} records, {dimension} dimensions, {metric}, {index}")?;
+            writeln!(
+                out,
+                "{file}: a database of {records} records, {dimension} dimensions, {metric}, {index}"
+            )?;
             let (file_mb, memory_mb) = (*file_bytes as f64 / 1e6, *memory_bytes as f64 / 1e6);
             writeln!(out, "  {file_mb:.1} MB on disk, {memory_mb:.1} MB of vectors and index in memory")
         }

@@ -53,7 +53,8 @@ pub(crate) fn run(args: &SearchArgs, out: &mut dyn Write) -> anyhow::Result<()> 
         return answer(&db, vector, args, &options, out);
     }
     if let Some(id) = &args.id {
-        let record = db.get(id).ok_or_else(|| anyhow!("{}: no record has the id {id:?}", args.db.display()))?;
+        let record =
+            db.get(id).ok_or_else(|| anyhow!("{}: no record has the id {id:?}", args.db.display()))?;
         return answer(&db, &record.vector, args, &options, out);
     }
     let path = args.queries.as_ref().expect("one of the three is required");

@@ -97,8 +97,7 @@ impl Hnsw {
             }
         }
         reversed.par_sort_unstable();
-        let groups: Vec<&[(u8, u32, u32)]> =
-            reversed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
+        let groups: Vec<&[(u8, u32, u32)]> = reversed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
         let rows: Vec<Vec<u32>> =
             groups.par_iter().with_min_len(8).map(|group| self.with_reverse_links(vectors, group)).collect();
         for (group, row) in groups.iter().zip(&rows) {

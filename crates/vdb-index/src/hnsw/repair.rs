@@ -3,8 +3,8 @@
 use super::Hnsw;
 use super::graph::Graph;
 use super::search::Scratch;
-use crate::vectors::Vectors;
 use crate::BitSet;
+use crate::vectors::Vectors;
 use rayon::prelude::*;
 
 /// Deleted nodes are linked past when they are more than one in this many.
@@ -62,7 +62,8 @@ impl Hnsw {
         }
         self.dead = BitSet::default();
         if self.graph.entry.is_some_and(|entry| !self.nodes.contains(entry)) {
-            self.graph.entry = self.nodes.iter().max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
+            self.graph.entry =
+                self.nodes.iter().max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
         }
         self.connect(vectors);
         freed
@@ -126,8 +127,7 @@ impl Hnsw {
         let query = vectors.query_row(orphan, self.lift.as_ref());
         let near: Vec<u32> = Scratch::with(|scratch| {
             let nearest = scratch.descend(&self.graph, &query, entry, 0);
-            let found =
-                scratch.search_layer(&self.graph, &query, 0, nearest, self.params.ef_construction);
+            let found = scratch.search_layer(&self.graph, &query, 0, nearest, self.params.ef_construction);
             found.iter().map(|found| found.node).filter(|&node| node != orphan).collect()
         });
         let max = self.graph.max_degree(0);

@@ -146,7 +146,9 @@ impl Scratch {
         self.visit(entry.node);
         while let Some(node) = self.beam.expand_next() {
             self.hops += 1;
-            if layer == 0 && let Some(runner_up) = self.beam.peek() {
+            if layer == 0
+                && let Some(runner_up) = self.beam.peek()
+            {
                 graph.prefetch(self.beam.entries[runner_up].node);
             }
             self.fresh.clear();
@@ -170,13 +172,7 @@ impl Scratch {
     }
 
     /// The node nearest to `query` that greedy walks find on the layers above `layer`.
-    pub(crate) fn descend(
-        &mut self,
-        graph: &Graph,
-        query: &Query<'_>,
-        entry: u32,
-        layer: u8,
-    ) -> Candidate {
+    pub(crate) fn descend(&mut self, graph: &Graph, query: &Query<'_>, entry: u32, layer: u8) -> Candidate {
         let mut distance = [0.0];
         query.gather(&[entry], &mut distance);
         self.computed += 1;

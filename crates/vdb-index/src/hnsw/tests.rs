@@ -65,8 +65,7 @@ fn one_by_one_is_as_good_as_bulk() {
     let (vectors, bulk) = built(Metric::Euclidean, 2_000);
     let mut single = Hnsw::new(PARAMS);
     (0..2_000).for_each(|offset| single.insert(&vectors, &[offset]));
-    let (bulk, single) =
-        (mean_recall(&vectors, &bulk, 24, None), mean_recall(&vectors, &single, 24, None));
+    let (bulk, single) = (mean_recall(&vectors, &bulk, 24, None), mean_recall(&vectors, &single, 24, None));
     assert!((bulk - single).abs() < 0.02, "bulk {bulk}, one by one {single}");
 }
 

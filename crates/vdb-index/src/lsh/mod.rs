@@ -345,7 +345,9 @@ impl Lsh {
         let pool = self.pool(&projections, &costs, matching, wanted * POOL_FACTOR);
         let mut ranked: Vec<(f32, u32)> = pool
             .into_iter()
-            .map(|row| (self.codes(row).iter().zip(&costs).map(|(&code, costs)| costs[code as usize]).sum(), row))
+            .map(|row| {
+                (self.codes(row).iter().zip(&costs).map(|(&code, costs)| costs[code as usize]).sum(), row)
+            })
             .collect();
         if ranked.len() > wanted {
             let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));

@@ -30,9 +30,11 @@ fn benchmark_flat_lsh_hnsw() {
             if index_type == IndexType::Flat {
                 truth = found.clone();
             }
-            let hits: usize = found.iter().zip(&truth).map(|(found, truth)| {
-                found.iter().filter(|result| truth.contains(result)).count()
-            }).sum();
+            let hits: usize = found
+                .iter()
+                .zip(&truth)
+                .map(|(found, truth)| found.iter().filter(|result| truth.contains(result)).count())
+                .sum();
             let recall = hits as f64 / (QUERIES * K) as f64;
             println!("{index_type:?} - Insert: {insert:.2?}, Search: {search:.2?}, Recall@{K}: {recall:.3}");
             let floor = match index_type {

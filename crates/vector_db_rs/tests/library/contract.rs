@@ -65,10 +65,10 @@ fn k_is_met_whenever_enough_records_match() {
             let both = SearchOptions::new().filter("rest", "78").filter("even", "false");
             assert_eq!(db.search_with(&query, 10, &both).unwrap().results.len(), 0);
             let unknown = SearchOptions::new().filter("nothing", "x");
-            assert_eq!(db.search_with(&query, 10, &unknown).unwrap(), SearchAnswer {
-                exact: true,
-                ..SearchAnswer::default()
-            });
+            assert_eq!(
+                db.search_with(&query, 10, &unknown).unwrap(),
+                SearchAnswer { exact: true, ..SearchAnswer::default() }
+            );
         }
     }
 }
@@ -163,8 +163,11 @@ fn insert_replaces_and_delete_removes() {
         assert!(db.is_empty());
         db.insert(record("a", &[1.0, 0.0])).unwrap();
         db.insert(record("b", &[5.0, 0.0])).unwrap();
-        db.insert(VectorRecord { metadata: HashMap::from([("x".into(), "y".into())]), ..record("a", &[9.0, 0.0]) })
-            .unwrap();
+        db.insert(VectorRecord {
+            metadata: HashMap::from([("x".into(), "y".into())]),
+            ..record("a", &[9.0, 0.0])
+        })
+        .unwrap();
         assert_eq!((db.size(), db.get("a").unwrap().vector), (2, vec![9.0, 0.0]));
         assert_eq!(db.get("a").unwrap().metadata["x"], "y");
         assert_eq!(db.search(&[1.0, 0.0], 1).unwrap()[0].record.id, "b");

@@ -10,12 +10,18 @@ fn filled(metric: DistanceMetric, index_type: IndexType) -> VectorDB {
     for i in (0..700).step_by(6) {
         db.delete(&format!("vec_{i}"));
     }
-    db.insert(record("äöü \"quoted\"", &[1e-45, -0.0, 3.4e38, 0.1, -7.5e-39, 16_777_217.0, 0.3, 1.0 / 3.0, 5.0]))
-        .unwrap();
+    db.insert(record(
+        "äöü \"quoted\"",
+        &[1e-45, -0.0, 3.4e38, 0.1, -7.5e-39, 16_777_217.0, 0.3, 1.0 / 3.0, 5.0],
+    ))
+    .unwrap();
     db
 }
 
-fn bits(db: &VectorDB) -> Vec<(String, Vec<u32>, Vec<(String, String)>)> {
+/// Id, vector as bits, and metadata by key.
+type Bits = (String, Vec<u32>, Vec<(String, String)>);
+
+fn bits(db: &VectorDB) -> Vec<Bits> {
     let mut all: Vec<_> = db
         .iter()
         .map(|record| {
@@ -90,7 +96,8 @@ fn the_json_form_is_the_specified_one() {
     let mut db = VectorDB::new(config(2, DistanceMetric::Cosine, IndexType::Flat));
     db.save_to_file(&path).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "[]");
-    db.insert(VectorRecord { metadata: [("k".into(), "v".into())].into(), ..record("a", &[1.0, -0.25]) }).unwrap();
+    db.insert(VectorRecord { metadata: [("k".into(), "v".into())].into(), ..record("a", &[1.0, -0.25]) })
+        .unwrap();
     db.save_to_file(&path).unwrap();
     let expected = "[\n  {\n    \"id\": \"a\",\n    \"vector\": [\n      1.0,\n      -0.25\n    ],\n    \
                     \"metadata\": {\n      \"k\": \"v\"\n    }\n  }\n]";
@@ -117,7 +124,10 @@ fn bad_json_is_located() {
     check_json("[\n{\"id\": 7, \"vector\": []}]", &["expected a string", "line 2", "byte 9"]);
     check_json("[{\"id\": \"a\", \"vector\": [1.0, 1e999]}]", &["number out of range"]);
     check_json("[{\"id\": \"a\", \"vector\": [1.0, 1e39]}]", &["record 0", "\"a\"", "value 1", "inf"]);
-    check_json("[{\"id\": \"a\", \"vector\": [1.0, 2.0, 3.0]}]", &["record 0", "has 3 dimensions", "expected 2"]);
+    check_json(
+        "[{\"id\": \"a\", \"vector\": [1.0, 2.0, 3.0]}]",
+        &["record 0", "has 3 dimensions", "expected 2"],
+    );
     check_json("\u{1}\u{2}garbage", &["line 1"]);
 }
 
@@ -127,7 +137,10 @@ fn a_missing_file_is_named() {
     for message in [
         VectorDB::load_from_file("no/such/file.json", config).unwrap_err().to_string(),
         VectorDB::load_binary("no/such/file.json").unwrap_err().to_string(),
-        filled(DistanceMetric::Cosine, IndexType::Flat).save_to_file("no/such/file.json").unwrap_err().to_string(),
+        filled(DistanceMetric::Cosine, IndexType::Flat)
+            .save_to_file("no/such/file.json")
+            .unwrap_err()
+            .to_string(),
     ] {
         assert!(message.contains("no/such"), "{message}");
     }

@@ -49,8 +49,12 @@ fn an_error_of_the_source_leaves_everything_as_it_was() {
         ];
         let error = db.insert_all(source, |_| ()).unwrap_err();
         assert_eq!(error.to_string(), "the file ends here");
-        let found: Vec<(String, f32)> =
-            db.search(&[0.0], 9).unwrap().into_iter().map(|found| (found.record.id, found.distance)).collect();
+        let found: Vec<(String, f32)> = db
+            .search(&[0.0], 9)
+            .unwrap()
+            .into_iter()
+            .map(|found| (found.record.id, found.distance))
+            .collect();
         assert_eq!(found, [("a".to_owned(), 1.0), ("b".to_owned(), 2.0)]);
         let replaced: Vec<Result<_, Error>> = vec![Ok(record("b", &[0.5])), Ok(record("e", &[0.1]))];
         let mut progress = Vec::new();

@@ -28,7 +28,8 @@ impl Model {
     }
 
     fn record(&mut self) -> VectorRecord {
-        let metadata = HashMap::from([("color".to_owned(), ["red", "blue"][self.below(2) as usize].to_owned())]);
+        let metadata =
+            HashMap::from([("color".to_owned(), ["red", "blue"][self.below(2) as usize].to_owned())]);
         VectorRecord { id: format!("r{}", self.below(150)), vector: self.vector(), metadata }
     }
 

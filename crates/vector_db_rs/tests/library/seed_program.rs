@@ -5,8 +5,11 @@ use vector_db_rs::*;
 
 fn program() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let mut lines = Vec::new();
-    let config =
-        VectorDBConfig { dimension: 128, distance_metric: DistanceMetric::Cosine, index_type: IndexType::Flat };
+    let config = VectorDBConfig {
+        dimension: 128,
+        distance_metric: DistanceMetric::Cosine,
+        index_type: IndexType::Flat,
+    };
     let mut db = VectorDB::new(config.clone());
     let test_vectors = generate_random_vectors(500, 128);
     db.batch_insert(test_vectors)?;

@@ -88,7 +88,9 @@ fn faults(manifests: &BTreeMap<String, Manifest>) -> Vec<String> {
         for (kind, dependency) in dependencies {
             let lower = tier(dependency).is_none_or(|tier| tier < own);
             if !lower {
-                faults.push(format!("{name} may not depend on {dependency} ({kind:?}): it is in no lower tier"));
+                faults.push(format!(
+                    "{name} may not depend on {dependency} ({kind:?}): it is in no lower tier"
+                ));
             }
         }
     }

@@ -1,0 +1,187 @@
+//! `vdb bench ann` on small data sets whose ground truth is computed here, from the definition.
+
+use crate::Folder;
+use crate::files::{f16bin, fbin, ibin, u8bin, unsigned, vectors};
+use serde_json::Value;
+
+const ROWS: usize = 2_000;
+const DIM: usize = 16;
+const TRUTH: usize = 20;
+
+/// A distance as ground truth files state it: smaller is closer.
+type Distance = fn(&[f32], &[f32]) -> f64;
+/// A writer of one file format.
+type Encode = fn(&[Vec<f32>]) -> Vec<u8>;
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn l2(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn negated_dot(a: &[f32], b: &[f32]) -> f64 {
+    -dot(a, b)
+}
+
+fn truth(base: &[Vec<f32>], queries: &[Vec<f32>], distance: Distance) -> Vec<u8> {
+    let nearest = |query: &Vec<f32>| {
+        let mut rows: Vec<(i32, f32)> =
+            (0..).zip(base).map(|(row, vector)| (row, distance(query, vector) as f32)).collect();
+        rows.sort_by(|a, b| a.1.total_cmp(&b.1));
+        rows.truncate(TRUTH);
+        rows
+    };
+    ibin(&queries.iter().map(nearest).collect::<Vec<_>>())
+}
+
+/// A data set `sets/small` with the queries `query` and `holdout`.
+fn data_set(metric: &str, distance: Distance) -> Folder {
+    let (extension, encode): (&str, Encode) = match metric {
+        "l2" => ("u8bin", u8bin),
+        "cosine" => ("f16bin", f16bin),
+        _ => ("fbin", fbin),
+    };
+    let drawn = unsigned(&vectors(ROWS + 60, DIM, 11));
+    let (base, queries) = drawn.split_at(ROWS);
+    let folder = Folder::new();
+    let write = |name: &str, content: Vec<u8>| folder.write(&format!("sets/small/{name}"), content);
+    write(&format!("base.{extension}"), encode(base));
+    for (name, truth_name, queries) in
+        [("query", "gt.ibin", &queries[..40]), ("holdout", "holdout.gt.ibin", &queries[40..])]
+    {
+        write(&format!("{name}.{extension}"), encode(queries));
+        write(truth_name, truth(base, queries, distance));
+    }
+    write("stats.json", format!("{{\"metric\": {metric:?}, \"rows\": {ROWS}}}").into_bytes());
+    folder
+}
+
+fn bench(folder: &Folder, arguments: &str) -> Vec<Value> {
+    folder.run(&format!("bench ann --data sets --set small --seconds 0 --json {arguments}")).json()
+}
+
+fn number(row: &Value, key: &str) -> f64 {
+    row[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {row}"))
+}
+
+fn check_row(row: &Value, label: &str) {
+    assert_eq!((&row["set"], &row["label"]), (&"small".into(), &label.into()));
+    for key in ["param", "recall", "qps", "p50_us", "p99_us", "build_s", "rss_mb"] {
+        number(row, key);
+    }
+    assert!((0.0..=1.0).contains(&number(row, "recall")), "{row}");
+    assert!(number(row, "qps") > 0.0 && number(row, "p50_us") > 0.0, "{row}");
+    assert!(number(row, "p50_us") <= number(row, "p99_us"), "{row}");
+}
+
+#[test]
+fn flat_has_full_recall_under_every_metric_and_format() {
+    for (metric, distance) in [("l2", l2 as Distance), ("cosine", cosine), ("ip", negated_dot)] {
+        let folder = data_set(metric, distance);
+        for queries in ["query", "holdout"] {
+            for k in [1, 10, TRUTH] {
+                let rows = bench(&folder, &format!("--index flat --queries {queries} --k {k}"));
+                assert_eq!(rows.len(), 1);
+                check_row(&rows[0], "vdb flat");
+                assert_eq!(number(&rows[0], "recall"), 1.0, "{metric}, {queries}, k {k}");
+                assert_eq!((number(&rows[0], "k"), number(&rows[0], "distances")), (k as f64, ROWS as f64));
+            }
+        }
+    }
+}
+
+#[test]
+fn approximate_indexes_gain_recall_with_their_setting() {
+    let folder = data_set("l2", l2);
+    for (index, label, params) in
+        [("hnsw", "vdb hnsw M8 efc50", "10,40"), ("lsh", "vdb lsh 6x12", "20,60,1000")]
+    {
+        let parameters = "--m 8 --ef-construction 50 --num-tables 6 --num-functions 12";
+        let rows = bench(&folder, &format!("--index {index} --params {params} {parameters}"));
+        rows.iter().for_each(|row| check_row(row, label));
+        let listed: Vec<String> = rows.iter().map(|row| row["param"].to_string()).collect();
+        assert!(params.starts_with(&listed.join(",")), "{rows:?}");
+        let recalls: Vec<f64> = rows.iter().map(|row| number(row, "recall")).collect();
+        assert!(recalls.is_sorted() && recalls[recalls.len() - 1] > 0.9, "{recalls:?}");
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_answers() {
+    let folder = data_set("cosine", cosine);
+    let recall = |threads: usize| {
+        let rows = bench(&folder, &format!("--index hnsw --params 16 --threads {threads}"));
+        assert_eq!(number(&rows[0], "threads"), threads as f64);
+        (number(&rows[0], "recall"), number(&rows[0], "distances"))
+    };
+    assert_eq!(recall(1), recall(3));
+    // More threads than queries.
+    assert_eq!(recall(1), recall(50));
+}
+
+#[test]
+fn the_settings_end_where_nothing_is_left_to_gain() {
+    let folder = data_set("cosine", cosine);
+    for index in ["hnsw", "lsh"] {
+        let rows = bench(&folder, &format!("--index {index}"));
+        let (last, before) = rows.split_last().unwrap();
+        assert!(before.iter().all(|row| number(row, "recall") <= 0.9985), "{rows:?}");
+        assert!(number(last, "recall") > 0.9985, "{rows:?}");
+    }
+}
+
+#[test]
+fn without_json_a_table_is_printed() {
+    let folder = data_set("ip", negated_dot);
+    let text = folder.run("bench ann --data sets --set small --seconds 0 --index flat").success();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("small · 2000 records · built in "), "{text}");
+    assert!(lines[1].starts_with("vdb flat ") && lines[1].contains("recall 1.0000"), "{text}");
+}
+
+#[test]
+fn a_data_set_that_contradicts_itself_is_refused() {
+    let check = |spoil: &dyn Fn(&Folder), arguments: &str, parts: &[&str]| {
+        let folder = data_set("l2", l2);
+        spoil(&folder);
+        folder.run(&format!("bench ann --data sets --set small --index flat {arguments}")).failure(parts);
+    };
+    let remove = |name: &'static str| {
+        move |folder: &Folder| std::fs::remove_file(folder.path(&format!("sets/small/{name}"))).unwrap()
+    };
+    let sound = |_: &Folder| ();
+    check(&remove("stats.json"), "", &["stats.json", "No such file"]);
+    check(&remove("base.u8bin"), "", &["no base.* in any of the formats"]);
+    check(&remove("gt.ibin"), "", &["gt.ibin", "No such file"]);
+    check(&sound, "--queries other", &["no other.*"]);
+    data_set("l2", l2)
+        .run("bench ann --data sets --set absent --index flat")
+        .failure(&["absent", "No such file"]);
+    check(&sound, "--k 21", &["gt.ibin", "names 20 neighbours a query, k is 21"]);
+    check(&sound, "--k 0", &["--k is 0"]);
+    check(&sound, "--threads 0", &["--threads is 0"]);
+    check(&sound, "--seconds=-1", &["--seconds is -1"]);
+    check(&sound, "--seconds inf", &["--seconds is inf"]);
+    let other_queries = |folder: &Folder| {
+        let truth = std::fs::read(folder.path("sets/small/holdout.gt.ibin")).unwrap();
+        folder.write("sets/small/gt.ibin", truth);
+    };
+    check(&other_queries, "", &["gt.ibin", "it is for 20 queries, there are 40"]);
+    let other_rows = |folder: &Folder| {
+        let neighbours: Vec<(i32, f32)> = (0..TRUTH as i32).map(|row| (row + ROWS as i32, 0.0)).collect();
+        folder.write("sets/small/gt.ibin", ibin(&vec![neighbours; 40]));
+    };
+    check(&other_rows, "", &["neighbours name row 2000", "the base has 2000 rows"]);
+    let other_dimension = |folder: &Folder| {
+        folder.write("sets/small/query.u8bin", u8bin(&unsigned(&vectors(40, DIM + 1, 1))));
+    };
+    check(&other_dimension, "", &["queries have 17 dimensions, the base has 16"]);
+    let other_metric = |folder: &Folder| folder.write("sets/small/stats.json", "{\"metric\": \"far\"}");
+    check(&other_metric, "", &["stats.json", "far"]);
+}

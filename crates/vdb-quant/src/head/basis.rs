@@ -1,0 +1,144 @@
+//! The orthonormal directions that heads are taken in, and the slack that pays for every rounding.
+
+use super::{HeadQuery, HeadRow, round_up};
+use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
+
+/// A centre and m orthonormal directions.
+///
+/// Under Cosine vectors are normalised before they are centred, so that distances are those of the unit sphere.
+#[derive(Debug, Clone)]
+pub struct HeadBasis {
+    metric: Metric,
+    center: Vec<f32>,
+    /// m rows of d values.
+    directions: AlignedVec<f32>,
+    m: usize,
+    /// How far |⟨q_h, x_h⟩ + ⟨q_t, x_t⟩ − ⟨q, x⟩| and the norms of heads and tails can be off, per ‖q‖·‖x‖.
+    slack: f32,
+}
+
+impl HeadBasis {
+    /// A basis of `directions.len() / center.len()` directions, which should be orthonormal.
+    ///
+    /// The slack is derived from how far they are from it: with B the matrix of directions, ‖B·Bᵀ − I‖ ≤ η (Frobenius),
+    /// the orthogonal projection of x on their span has the square ‖Bx‖²·(1 ± 2η), and products in the span are
+    /// ⟨Bq, Bx⟩ ± 2η‖q‖‖x‖ for η ≤ ¼. A coordinate computed in f32 is off by γ‖x‖ at most, γ = (d/128 + 6)·2⁻²³
+    /// (`vdb_distance`'s bound), so a head by √m·γ‖x‖. A square root takes half of a relative error but the difference
+    /// ‖x‖² − ‖Bx‖² that a tail is made of keeps all of it: its slack is added before the root, in
+    /// [`tail`](Self::tail). The rest is a few dozen roundings of 2⁻²⁴. There is room for γ‖q‖‖x‖ more, so that a bound
+    /// holds for inner products computed in f32, too.
+    ///
+    /// # Panics
+    /// When `metric` is Manhattan, lengths do not fit, or the directions are not orthonormal within 1 %.
+    pub fn new(metric: Metric, center: Vec<f32>, directions: &[f32]) -> Self {
+        assert!(metric != Metric::Manhattan, "no inner product bounds a Manhattan distance");
+        let whole = directions.len().is_multiple_of(center.len()) && !directions.is_empty();
+        assert!(whole, "{} values are no directions of {} dimensions", directions.len(), center.len());
+        Self::try_new(metric, center, directions).expect("the caller's directions are orthonormal")
+    }
+
+    /// As [`new`](Self::new), for directions that may not be what they should.
+    ///
+    /// # Errors
+    /// When a value is not finite, or the directions are not orthonormal within 1 %.
+    ///
+    /// # Panics
+    /// When lengths do not fit.
+    pub fn try_new(metric: Metric, center: Vec<f32>, directions: &[f32]) -> Result<Self, String> {
+        let dim = center.len();
+        let m = directions.len() / dim;
+        let eta = orthogonality_defect(directions, dim);
+        if eta.is_nan() || eta >= 0.01 || center.iter().any(|value| !value.is_finite()) {
+            return Err(format!("the directions are {eta} away from orthonormal, expected less than 0.01"));
+        }
+        let gamma = (dim as f64 / 128.0 + 6.0) * f64::from(f32::EPSILON);
+        let slack = 2.0 * eta + 4.0 * (m as f64).sqrt() * gamma + 64.0 * f64::from(f32::EPSILON);
+        Ok(Self { metric, center, directions: AlignedVec::from(directions), m, slack: slack as f32 })
+    }
+
+    /// Coordinates of a head.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// The centre and the directions, as [`new`](Self::new) takes them.
+    pub fn parts(&self) -> (&[f32], &[f32]) {
+        (&self.center, &self.directions)
+    }
+
+    /// Heap bytes held.
+    pub fn bytes(&self) -> usize {
+        self.directions.bytes() + self.center.capacity() * 4
+    }
+
+    /// The row of a vector.
+    pub fn encode(&self, vector: &[f32]) -> HeadRow {
+        let Some(placed) = self.place(vector, true) else { return HeadRow::unbounded(self.m) };
+        HeadRow::new(&placed.head, placed.square, placed.tail)
+    }
+
+    /// Prepares a query; `None` when its values are too large or too small to bound anything with.
+    pub fn query(&self, vector: &[f32]) -> Option<HeadQuery> {
+        let is_dot = self.metric == Metric::DotProduct;
+        let placed = self.place(vector, !is_dot)?;
+        // Rows are centred, so ⟨q, x⟩ = ⟨q, x − μ⟩ + ⟨q, μ⟩.
+        let offset = if is_dot { -dot(vector, &self.center) } else { placed.square };
+        let center_norm = norm(&self.center);
+        Some(HeadQuery::new(
+            self.metric,
+            &placed.head,
+            placed.square,
+            placed.tail,
+            offset,
+            center_norm,
+            self.slack,
+        ))
+    }
+
+    fn place(&self, vector: &[f32], centred: bool) -> Option<Placed> {
+        assert_eq!(vector.len(), self.center.len(), "dimension of a vector");
+        let length = norm(vector);
+        if length != 0.0 && !norm_is_ordinary(length) {
+            return None;
+        }
+        let scale = if self.metric == Metric::Cosine && length > 0.0 { 1.0 / length } else { 1.0 };
+        let moved: Vec<f32> = if centred {
+            vector.iter().zip(&self.center).map(|(value, center)| value * scale - center).collect()
+        } else {
+            vector.to_vec()
+        };
+        let square = dot(&moved, &moved);
+        let ordinary = norm_is_ordinary(square.sqrt()) || square == 0.0;
+        let mut head = vec![0.0; self.m];
+        Kernels::get().dot_rows(&moved, &self.directions, self.center.len(), 0, &mut head);
+        let tail = self.tail(square, &head);
+        ordinary.then_some(Placed { head, square, tail })
+    }
+
+    /// An upper bound of the norm outside the head's span.
+    fn tail(&self, square: f32, head: &[f32]) -> f32 {
+        let inside: f64 = head.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+        let square = f64::from(square);
+        round_up(((square - inside).max(0.0) + 2.0 * f64::from(self.slack) * square).sqrt())
+    }
+}
+
+struct Placed {
+    head: Vec<f32>,
+    square: f32,
+    tail: f32,
+}
+
+/// ‖B·Bᵀ − I‖ in the Frobenius norm.
+fn orthogonality_defect(directions: &[f32], dim: usize) -> f64 {
+    let rows: Vec<&[f32]> = directions.chunks_exact(dim).collect();
+    let mut sum = 0.0;
+    for (i, a) in rows.iter().enumerate() {
+        for (j, b) in rows.iter().enumerate().take(i + 1) {
+            let product: f64 = a.iter().zip(*b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+            let defect = product - f64::from(u8::from(i == j));
+            sum += defect * defect * if i == j { 1.0 } else { 2.0 };
+        }
+    }
+    sum.sqrt()
+}
