@@ -122,6 +122,11 @@ impl Vectors {
         &self.rows[start..start + self.dim]
     }
 
+    /// The norm kept beside a row; 0 under metrics that keep none.
+    pub(crate) fn norm(&self, offset: u32) -> f32 {
+        self.norms.get(offset as usize).copied().unwrap_or(0.0)
+    }
+
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
         self.rows.bytes() + self.norms.capacity() * 4 + self.live.words().len() * 8
@@ -136,7 +141,7 @@ impl Vectors {
 
     /// Prepares distances from a row to others, as graph edges need them: see [`Lift`].
     pub(crate) fn query_row<'a>(&'a self, offset: u32, lift: Option<&'a Lift>) -> Query<'a> {
-        let norm = self.norms.get(offset as usize).copied().unwrap_or(0.0);
+        let norm = self.norm(offset);
         let lift = lift.map(|lift| (lift.values[offset as usize], lift));
         Query { vectors: self, query: self.row(offset), norm, lift }
     }

@@ -51,9 +51,10 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
     })?;
     match index {
         Index::Flat(flat) => {
-            let FlatParts { center, directions, trained } = flat.to_parts();
+            let FlatParts { center, directions, fine, trained } = flat.to_parts();
             file.write_section("flat.basis", |out| {
                 out.put_u64(trained)?;
+                out.put_u8(u8::from(fine))?;
                 out.put_u32(center.len() as u32)?;
                 out.put_f32_slice(&center)?;
                 out.put_f32_slice(&directions)
@@ -254,9 +255,10 @@ impl Sections<'_> {
     fn flat(&mut self, vectors: &Vectors) -> Result<Flat, Error> {
         let parts = self.decode("flat.basis", |reader| {
             let trained = reader.u64()?;
+            let fine = reader.u8()? != 0;
             let dimension = reader.u32()? as usize;
             let center = reader.f32_vec(dimension)?;
-            Ok(FlatParts { trained, center, directions: reader.f32_vec(reader.remaining() / 4)? })
+            Ok(FlatParts { trained, fine, center, directions: reader.f32_vec(reader.remaining() / 4)? })
         })?;
         Flat::from_parts(vectors, parts).map_err(|reason| self.damaged("flat.basis", reason))
     }

@@ -1,28 +1,33 @@
-//! Exact search by bounds (the cascade): four-bit head codes of every row, then exact distances of what they leave.
+//! Exact search by bounds (the cascade): four-bit head codes of every row, eight-bit codes of whole rows for what they
+//! leave, exact distances for what those leave.
 //!
-//! Rows go through in chunks. Bounds of a chunk are written to a buffer that stays in the first cache; rows whose bound
-//! is not above the k-th distance so far are compared exactly, which lowers that distance for the next chunk. In the
+//! Rows go through in chunks. Bounds of a chunk are written to a buffer that stays in the first cache; rows whose bounds
+//! are not above the k-th distance so far are compared exactly, which lowers that distance for the next chunk. In the
 //! first chunk the rows of the lowest bounds come first. A row is left out only when its lower bound, itself rigorous,
 //! is above the k-th distance by more than the rounding of an exact comparison; equal distances are always compared, so
 //! that ties are decided as in the plain scan.
 //!
-//! How many leading directions the codes cover is chosen from the data: for each length, a sample tells which share of
-//! the rows its bounds leave, and the length that reads least memory wins, if it wins over the plain scan at all.
+//! How many leading directions the head codes cover, and whether eight-bit codes are kept, is chosen from the data: for
+//! each choice, a sample tells which share of the rows its bounds leave, and the one that reads least memory wins, if it
+//! wins over the plain scan at all.
 
 use super::FlatScan;
 use crate::top_k::TopK;
 use crate::vectors::Query;
 use crate::{Answer, BitSet, Hit, Request, Vectors};
 use rayon::prelude::*;
-use vdb_distance::Metric;
-use vdb_quant::{BLOCK_ROWS, HeadBasis, HeadCodes, HeadQuery, HeadRow, leading_directions, spread};
+use vdb_distance::{AlignedVec, Metric, norm};
+use vdb_quant::{
+    BLOCK_ROWS, BoundedQuery, BoundedSq8, HeadBasis, HeadCodes, HeadQuery, HeadRow, Quantizer, Rotation,
+    leading_directions, spread,
+};
 
 /// Values below which the plain scan stays in the caches and nothing is to be gained.
 const SMALLEST: usize = 1 << 21;
 /// Rows whose bounds are computed at a time.
 const CHUNK_ROWS: usize = 64 * BLOCK_ROWS;
 /// Survivors that are compared at a time.
-const SURVIVORS: usize = 16;
+const SURVIVORS: usize = 32;
 /// Bytes of codes below which a second thread costs more than it brings.
 const PARALLEL_BYTES: usize = 1 << 21;
 /// One matching row in this many, or fewer, are gathered without bounds.
@@ -42,8 +47,10 @@ const JUDGED_K: usize = 100;
 const LONGEST_HEAD: usize = 384;
 /// Lengths considered, as far as the dimension allows.
 const HEADS: [usize; 12] = [8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, LONGEST_HEAD];
-/// What a byte of a survivor costs against a byte of the scan: survivors are read at random.
-const RANDOM_ACCESS: f64 = 2.0;
+/// What a byte of a survivor costs against a byte of the scan: survivors are read at random and bounded one by one.
+const RANDOM_ACCESS: f64 = 4.0;
+/// What eight-bit codes must save to be worth their memory.
+const FINE_MARGIN: f64 = 1.5;
 /// Bounds are used when they are expected to cost at most this share of the plain scan.
 const WORTHWHILE: f64 = 0.75;
 /// Decides the random turn of the directions. Any number does.
@@ -61,6 +68,16 @@ pub struct Flat {
 struct Bounds {
     basis: HeadBasis,
     codes: HeadCodes,
+    fine: Option<Fine>,
+}
+
+/// Eight-bit codes of whole rows, as they are: a second bound, tighter by an order of magnitude.
+#[derive(Debug, Clone)]
+struct Fine {
+    quantizer: BoundedSq8,
+    rows: AlignedVec<u8>,
+    /// The largest norm of a row coded so far.
+    max_norm: f32,
 }
 
 /// What is needed to code the same rows again, for storing it.
@@ -70,6 +87,8 @@ pub struct FlatParts {
     pub center: Vec<f32>,
     /// Orthonormal directions, one after the other.
     pub directions: Vec<f32>,
+    /// Whether eight-bit codes are kept, too.
+    pub fine: bool,
     /// Live rows when the directions were chosen.
     pub trained: u64,
 }
@@ -82,7 +101,7 @@ impl Flat {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.bounds.as_ref().map_or(0, |bounds| bounds.basis.bytes() + bounds.codes.bytes())
+        self.bounds.as_ref().map_or(0, Bounds::bytes)
     }
 
     /// Bytes that a scan reads for each row before any exact comparison; `None` where every row is compared exactly.
@@ -101,16 +120,12 @@ impl Flat {
         if live * vectors.dim() >= SMALLEST && live >= 2 * self.trained {
             self.trained = live;
             self.bounds = train(vectors);
-        } else if let Some(Bounds { basis, codes }) = &mut self.bounds {
+        } else if let Some(bounds) = &mut self.bounds {
             // Rows that no insertion has reached yet lie between; they are coded on the way.
-            let first = codes.len() as u32;
+            let first = bounds.codes.len() as u32;
             let last = offsets.iter().copied().max().unwrap_or(0);
-            let fresh: Vec<u32> = (first..=last).collect();
-            encode(basis, vectors, &fresh).iter().for_each(|row| codes.push(row));
-            let overwritten: Vec<u32> = offsets.iter().copied().filter(|&offset| offset < first).collect();
-            for (row, &offset) in encode(basis, vectors, &overwritten).iter().zip(&overwritten) {
-                codes.set(offset as usize, row);
-            }
+            bounds.push_up_to(vectors, last + 1);
+            bounds.set(vectors, offsets.iter().copied().filter(|&offset| offset < first));
         }
     }
 
@@ -129,8 +144,14 @@ impl Flat {
         let Some(prepared) = prepared.filter(|_| pays && !query.is_undirected()) else {
             return FlatScan.search(vectors, request);
         };
-        let scan =
-            Scan { codes: &bounds.codes, prepared, query, matching: &matching, limit: Limit::new(vectors) };
+        let scan = Scan {
+            codes: &bounds.codes,
+            prepared,
+            fine: bounds.fine.as_ref().map(|fine| FineScan::new(fine, vectors, request.query)),
+            query,
+            matching: &matching,
+            limit: Limit::new(vectors),
+        };
         let (top, computed) = scan.run(k, request);
         Answer { hits: top.into_sorted(), exact: true, distance_computations: computed }
     }
@@ -139,7 +160,12 @@ impl Flat {
     pub fn to_parts(&self) -> FlatParts {
         let parts = self.bounds.as_ref().map(|bounds| bounds.basis.parts());
         let (center, directions) = parts.unwrap_or_default();
-        FlatParts { center: center.to_vec(), directions: directions.to_vec(), trained: self.trained as u64 }
+        FlatParts {
+            center: center.to_vec(),
+            directions: directions.to_vec(),
+            fine: self.bounds.as_ref().is_some_and(|bounds| bounds.fine.is_some()),
+            trained: self.trained as u64,
+        }
     }
 
     /// The index over `vectors` from stored parts; all rows are coded again.
@@ -147,7 +173,7 @@ impl Flat {
     /// # Errors
     /// A sentence that says what does not fit.
     pub fn from_parts(vectors: &Vectors, parts: FlatParts) -> Result<Self, String> {
-        let FlatParts { center, directions, trained } = parts;
+        let FlatParts { center, directions, fine, trained } = parts;
         let trained = trained as usize;
         if center.is_empty() && directions.is_empty() {
             return Ok(Self { bounds: None, trained });
@@ -165,19 +191,75 @@ impl Flat {
             return Err("a Manhattan distance has no bounds".to_owned());
         }
         let basis = HeadBasis::try_new(vectors.metric(), center, &directions)?;
-        Ok(Self { bounds: Some(Bounds::build(basis, vectors)), trained })
+        Ok(Self { bounds: Some(Bounds::build(basis, fine, vectors)), trained })
     }
 }
 
 impl Bounds {
-    fn build(basis: HeadBasis, vectors: &Vectors) -> Self {
+    fn build(basis: HeadBasis, fine: bool, vectors: &Vectors) -> Self {
         let mut codes = HeadCodes::new(basis.m());
         codes.reserve(vectors.len());
-        let all: Vec<u32> = (0..vectors.len() as u32).collect();
-        for part in all.chunks(1 << 16) {
-            encode(&basis, vectors, part).iter().for_each(|row| codes.push(row));
+        let mut bounds = Self { basis, codes, fine: fine.then(|| Fine::new(vectors)) };
+        bounds.push_up_to(vectors, vectors.len() as u32);
+        bounds
+    }
+
+    fn bytes(&self) -> usize {
+        self.basis.bytes() + self.codes.bytes() + self.fine.as_ref().map_or(0, |fine| fine.rows.bytes())
+    }
+
+    /// Codes the rows below `end` that are not coded yet.
+    fn push_up_to(&mut self, vectors: &Vectors, end: u32) {
+        let fresh: Vec<u32> = (self.codes.len() as u32..end).collect();
+        for part in fresh.chunks(1 << 16) {
+            encode(&self.basis, vectors, part).iter().for_each(|row| self.codes.push(row));
         }
-        Self { basis, codes }
+        if let Some(fine) = &mut self.fine {
+            fine.code(vectors, &fresh);
+        }
+    }
+
+    /// Codes overwritten rows again.
+    fn set(&mut self, vectors: &Vectors, offsets: impl Iterator<Item = u32>) {
+        let offsets: Vec<u32> = offsets.collect();
+        for (row, &offset) in encode(&self.basis, vectors, &offsets).iter().zip(&offsets) {
+            self.codes.set(offset as usize, row);
+        }
+        if let Some(fine) = &mut self.fine {
+            offsets.iter().for_each(|&offset| fine.code(vectors, &[offset]));
+        }
+    }
+}
+
+impl Fine {
+    fn new(vectors: &Vectors) -> Self {
+        let dim = vectors.dim();
+        let quantizer = BoundedSq8::new(Rotation::identity(dim), dim);
+        let mut rows = AlignedVec::new();
+        rows.reserve_exact(vectors.len() * quantizer.code_bytes());
+        Self { quantizer, rows, max_norm: 0.0 }
+    }
+
+    /// Bytes of a row of so many dimensions.
+    fn row_bytes(dim: usize) -> usize {
+        BoundedSq8::new(Rotation::identity(dim), dim).code_bytes()
+    }
+
+    /// Codes consecutive rows.
+    fn code(&mut self, vectors: &Vectors, offsets: &[u32]) {
+        let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return };
+        let bytes = self.quantizer.code_bytes();
+        let end = (last as usize + 1) * bytes;
+        if self.rows.len() < end {
+            self.rows.resize(end, 0);
+        }
+        let quantizer = &self.quantizer;
+        let rows = self.rows[first as usize * bytes..end].par_chunks_mut(bytes).zip(offsets);
+        let norms = rows.with_min_len(64).map(|(row, &offset)| {
+            quantizer.encode(vectors.row(offset), row);
+            norm(vectors.row(offset))
+        });
+        self.max_norm = norms.reduce(|| self.max_norm, f32::max);
     }
 }
 
@@ -210,10 +292,57 @@ impl Limit {
     }
 }
 
+/// A search's view of the eight-bit codes.
+struct FineScan<'a> {
+    rows: &'a [u8],
+    prepared: BoundedQuery,
+    vectors: &'a Vectors,
+    query_norm: f32,
+    /// What the rounding of exact comparisons can be, in comparable distances.
+    rounding: f32,
+}
+
+impl<'a> FineScan<'a> {
+    fn new(fine: &'a Fine, vectors: &'a Vectors, query: &[f32]) -> Self {
+        let query_norm = norm(query);
+        let relative = 4.0 * Limit::new(vectors).rounding;
+        let (metric, rounding) = match vectors.metric() {
+            Metric::Euclidean => (Metric::Euclidean, 0.0),
+            // The product is bounded, and divided by the norms afterwards.
+            Metric::Cosine => (Metric::DotProduct, relative),
+            other => (other, relative * query_norm * fine.max_norm),
+        };
+        let prepared = fine.quantizer.query(metric, query);
+        Self { rows: &fine.rows, prepared, vectors, query_norm, rounding }
+    }
+
+    /// Keeps the rows that may be within `limit`, a comparable distance as the indexes compute it; gives how many.
+    fn retain(&self, rows: &mut [u32], limit: Limit, comparable: f32) -> usize {
+        let (mut lower, mut upper) = ([0.0f32; SURVIVORS], [0.0f32; SURVIVORS]);
+        let count = rows.len();
+        self.prepared.gather_bounds(self.rows, rows, &mut lower[..count], &mut upper[..count]);
+        let limit = match limit.metric {
+            Metric::Euclidean => limit.of(comparable),
+            _ => comparable + self.rounding,
+        };
+        let mut kept = 0;
+        for index in 0..count {
+            let bound = match self.vectors.metric() {
+                Metric::Cosine => lower[index] / (self.query_norm * self.vectors.norm(rows[index])),
+                _ => lower[index],
+            };
+            rows[kept] = rows[index];
+            kept += usize::from(is_near(bound, limit));
+        }
+        kept
+    }
+}
+
 /// One search.
 struct Scan<'a> {
     codes: &'a HeadCodes,
     prepared: HeadQuery,
+    fine: Option<FineScan<'a>>,
     query: Query<'a>,
     matching: &'a BitSet,
     limit: Limit,
@@ -242,6 +371,7 @@ impl Scan<'_> {
         let mut bounds = [0.0f32; CHUNK_ROWS];
         let mut survivors = Vec::with_capacity(CHUNK_ROWS);
         let mut limit = f32::INFINITY;
+        let mut comparable = f32::INFINITY;
         for first in range.clone().step_by(CHUNK_ROWS) {
             let rows = (range.end - first).min(CHUNK_ROWS);
             let bounds = &mut bounds[..rows.next_multiple_of(BLOCK_ROWS)];
@@ -254,20 +384,25 @@ impl Scan<'_> {
                 survivors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             }
             for some in survivors.chunks(SURVIVORS) {
-                computed += self.compare(some, &mut limit, &mut top);
+                computed += self.compare(some, &mut comparable, &mut top);
+                limit = self.limit.of(comparable);
             }
         }
         (top, computed)
     }
 
-    /// Compares rows exactly, those that a lower limit has not excluded in the meantime.
-    fn compare(&self, survivors: &[(f32, u32)], limit: &mut f32, top: &mut TopK<'_>) -> usize {
+    /// Compares rows exactly, those that `comparable`, the k-th distance so far, does not exclude; updates it.
+    fn compare(&self, survivors: &[(f32, u32)], comparable: &mut f32, top: &mut TopK<'_>) -> usize {
         let mut rows = [0u32; SURVIVORS];
         let mut distances = [0.0f32; SURVIVORS];
         let mut count = 0;
-        for &(_, row) in survivors.iter().filter(|(bound, _)| is_near(*bound, *limit)) {
+        let limit = self.limit.of(*comparable);
+        for &(_, row) in survivors.iter().filter(|(bound, _)| is_near(*bound, limit)) {
             rows[count] = row;
             count += 1;
+        }
+        if let Some(fine) = self.fine.as_ref().filter(|_| comparable.is_finite()) {
+            count = fine.retain(&mut rows[..count], self.limit, *comparable);
         }
         self.query.gather(&rows[..count], &mut distances[..count]);
         let mut changed = false;
@@ -275,7 +410,7 @@ impl Scan<'_> {
             changed |= top.push(Hit { offset, distance: self.query.finish(offset, distance) });
         }
         if changed && let Some(worst) = top.worst() {
-            *limit = self.limit.of(self.query.bound(worst));
+            *comparable = self.query.bound(worst);
         }
         count
     }
@@ -303,10 +438,10 @@ fn train(vectors: &Vectors) -> Option<Bounds> {
         .into_iter()
         .filter(|&m| m <= dim)
         .map(|m| HeadBasis::new(metric, center.clone(), &spread(&directions[..m * dim], dim, SEED)))
-        .map(|basis| (judge.cost(&basis), basis))
+        .flat_map(|basis| judge.costs(&basis).map(|(cost, fine)| (cost, fine, basis.clone())))
         .min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let plain = (dim * 4) as f64;
-    (best.0 < WORTHWHILE * plain).then(|| Bounds::build(best.1, vectors))
+    let (cost, fine, basis) = best;
+    (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis, fine, vectors))
 }
 
 /// At most `count` of `offsets`, evenly spaced.
@@ -365,8 +500,9 @@ impl<'a> Judge<'a> {
         Self { vectors, rows: evenly(live, JUDGED_ROWS), queries }
     }
 
-    /// Bytes that a search reads per row of the data, a survivor's weighted as random access is.
-    fn cost(&self, basis: &HeadBasis) -> f64 {
+    /// Bytes that a search reads per row of the data, a survivor's weighted as random access is: without eight-bit
+    /// codes and with them.
+    fn costs(&self, basis: &HeadBasis) -> [(f64, bool); 2] {
         let mut codes = HeadCodes::new(basis.m());
         encode(basis, self.vectors, &self.rows).iter().for_each(|row| codes.push(row));
         let mut bounds = vec![0.0; self.rows.len().next_multiple_of(BLOCK_ROWS)];
@@ -380,9 +516,15 @@ impl<'a> Judge<'a> {
             survivors += bounds[..self.rows.len()].iter().filter(|bound| is_near(**bound, limit)).count();
         }
         let judged = (self.rows.len() * self.queries.len()).max(1);
-        let row_bytes = (self.vectors.dim() * 4) as f64;
         let share = survivors as f64 / judged as f64;
+        let row_bytes = (self.vectors.dim() * 4) as f64;
+        let fine_bytes = Fine::row_bytes(self.vectors.dim()) as f64;
         let projection = basis.m() as f64 * row_bytes / self.vectors.live().count() as f64;
-        codes.row_bytes() as f64 + share * row_bytes * RANDOM_ACCESS + projection
+        let scan = codes.row_bytes() as f64 + projection;
+        // What eight-bit codes leave is hardly more than the hits themselves.
+        [
+            (scan + share * row_bytes * RANDOM_ACCESS, false),
+            (scan + share * fine_bytes * RANDOM_ACCESS * FINE_MARGIN, true),
+        ]
     }
 }

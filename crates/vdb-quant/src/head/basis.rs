@@ -25,7 +25,7 @@ impl HeadBasis {
     /// ⟨Bq, Bx⟩ ± 2η‖q‖‖x‖ for η ≤ ¼. A coordinate computed in f32 is off by γ‖x‖ at most, γ = (d/128 + 6)·2⁻²³
     /// (`vdb_distance`'s bound), so a head by √m·γ‖x‖. A square root takes half of a relative error but the difference
     /// ‖x‖² − ‖Bx‖² that a tail is made of keeps all of it: its slack is added before the root, in
-    /// [`tail`](Self::tail). The rest is a few dozen roundings of 2⁻²⁴. There is room for γ‖q‖‖x‖ more, so that a bound
+    /// `tail`. The rest is a few dozen roundings of 2⁻²⁴. There is room for γ‖q‖‖x‖ more, so that a bound
     /// holds for inner products computed in f32, too.
     ///
     /// # Panics

@@ -9,7 +9,9 @@
 
 use super::query::{Constants, HeadQuery};
 use super::{BLOCK_ROWS, FACTORS, LINE_BYTES, LINE_COORDINATES};
-use vdb_distance::{Isa, Kernels};
+#[cfg(any(target_arch = "x86_64", test))]
+use vdb_distance::Isa;
+use vdb_distance::Kernels;
 
 type Scan = unsafe fn(&HeadQuery, &[u8], &[f32], &mut [f32]);
 

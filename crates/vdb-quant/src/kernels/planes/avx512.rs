@@ -1,0 +1,51 @@
+//! AVX-512 with VNNI: a plane's 64 bits are a mask that keeps or clears the query's bytes, and `vpdpbusd` adds the
+//! bytes kept, times the plane's weight, to 32-bit sums.
+
+use std::arch::x86_64::{
+    _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_mov_epi8,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
+};
+
+/// # Safety
+/// The CPU has AVX-512F, BW and VNNI; the query's length is a multiple of 64, and `planes` is 1 to 8 times an
+/// eighth of it.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn dot(planes: &[u8], query: &[i8]) -> i32 {
+    // SAFETY: this function's own contract.
+    unsafe {
+        match planes.len() / (query.len() / 8) {
+            1 => sum::<1>(planes, query),
+            2 => sum::<2>(planes, query),
+            3 => sum::<3>(planes, query),
+            4 => sum::<4>(planes, query),
+            5 => sum::<5>(planes, query),
+            6 => sum::<6>(planes, query),
+            7 => sum::<7>(planes, query),
+            _ => sum::<8>(planes, query),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dot`], with `B` planes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn sum<const B: usize>(planes: &[u8], query: &[i8]) -> i32 {
+    let plane = query.len() / 8;
+    let mut acc = [_mm512_setzero_si512(); 4];
+    for at in (0..query.len()).step_by(64) {
+        // SAFETY: `at + 64 <= query.len()`.
+        let q = unsafe { _mm512_loadu_si512(query.as_ptr().add(at).cast()) };
+        for p in 0..B {
+            // SAFETY: plane `p` has `plane` bytes from `p * plane` on, and `at / 8 + 8 <= plane`.
+            let bits = unsafe { planes.as_ptr().add(p * plane + at / 8).cast::<u64>().read_unaligned() };
+            let weight = _mm512_set1_epi8((1_u8 << (B - 1 - p)).cast_signed());
+            acc[p % 4] =
+                _mm512_dpbusd_epi32(acc[p % 4], weight, _mm512_maskz_mov_epi8(u64::from_le(bits), q));
+        }
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(
+        _mm512_add_epi32(acc[0], acc[1]),
+        _mm512_add_epi32(acc[2], acc[3]),
+    ))
+}

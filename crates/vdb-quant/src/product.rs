@@ -1,0 +1,347 @@
+//! Product quantization (Jégou, Douze & Schmid, 2011): a vector is cut into m pieces, and each piece is replaced by
+//! the number of the nearest of 16 or 256 centroids.
+//!
+//! Pieces are as even as can be: with d = m·l + r the first r have l + 1 values and the others l. A query's distances
+//! to all centroids of all pieces are tables that are computed once (asymmetric distances); a code's distance is
+//! the sum of its m entries. Row codes are one byte a piece with 8 bits; with 4 bits two pieces a byte, the first in
+//! the low nibble. Invariants: every code of the right length decodes; where fewer training vectors than centroids
+//! exist, the missing centroids repeat the last one and encoding never picks them.
+
+mod block;
+mod opq;
+
+pub use block::ProductBlockQuery;
+pub use opq::{Opq, OpqConfig, OpqQuery};
+use rayon::prelude::*;
+use vdb_distance::{Kernels, Metric};
+
+use crate::kmeans::{CentroidSearch, KMeans, KMeansConfig, KMeansError};
+use crate::parameters::{Kind, ParametersError, Reader, Writer};
+use crate::quantizer::{CodeQuery, Quantizer};
+use crate::rabitq::normalised;
+use crate::rotation::MAX_DIM;
+
+/// Rows that a gather asks memory for ahead.
+const ROWS_AHEAD: usize = 8;
+
+/// Bits per piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProductBits {
+    /// 16 centroids; the codes that [`ProductQuantizer::block_query`] scans.
+    Four,
+    /// 256 centroids.
+    Eight,
+}
+
+impl ProductBits {
+    /// Centroids per piece.
+    pub fn centroids(self) -> usize {
+        match self {
+            ProductBits::Four => 16,
+            ProductBits::Eight => 256,
+        }
+    }
+}
+
+/// Settings of [`ProductQuantizer`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ProductConfig {
+    /// Pieces, m: from 1 to the dimension.
+    pub subspaces: usize,
+    /// Bits per piece.
+    pub bits: ProductBits,
+    /// k-means iterations. 25 unless set.
+    pub iterations: usize,
+    /// Training vectors per centroid at most. 256 unless set.
+    pub points_per_centroid: usize,
+    /// What all random choices derive from.
+    pub seed: u64,
+}
+
+impl ProductConfig {
+    /// The defaults for this many pieces and bits.
+    #[must_use]
+    pub fn new(subspaces: usize, bits: ProductBits) -> ProductConfig {
+        ProductConfig { subspaces, bits, iterations: 25, points_per_centroid: 256, seed: 0x7071 }
+    }
+}
+
+/// Why a codebook could not be trained.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProductError {
+    /// More pieces than values, or none.
+    #[error("{subspaces} pieces of vectors of {dim} values")]
+    Subspaces {
+        /// Pieces asked for.
+        subspaces: usize,
+        /// Values per vector.
+        dim: usize,
+    },
+    /// The training vectors.
+    #[error(transparent)]
+    KMeans(#[from] KMeansError),
+}
+
+/// Trained centroids for every piece.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProductQuantizer {
+    dim: usize,
+    bits: ProductBits,
+    pieces: Vec<Piece>,
+}
+
+/// One piece's values and centroids.
+#[derive(Debug, Clone, PartialEq)]
+struct Piece {
+    start: usize,
+    len: usize,
+    /// Row-major.
+    centroids: Vec<f32>,
+    search: CentroidSearch,
+}
+
+impl Piece {
+    fn new(start: usize, len: usize, centroids: Vec<f32>) -> Piece {
+        Piece { start, len, search: CentroidSearch::new(&centroids, len), centroids }
+    }
+
+    fn of<'a>(&self, vector: &'a [f32]) -> &'a [f32] {
+        &vector[self.start..self.start + self.len]
+    }
+
+    fn centroid(&self, number: u8) -> &[f32] {
+        &self.centroids[usize::from(number) * self.len..][..self.len]
+    }
+}
+
+/// Start and length of every piece.
+fn cuts(dim: usize, subspaces: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (len, longer) = (dim / subspaces, dim % subspaces);
+    (0..subspaces).map(move |i| (i * len + i.min(longer), len + usize::from(i < longer)))
+}
+
+impl ProductQuantizer {
+    /// Trains on `rows`, vectors of `dim` values one after another.
+    ///
+    /// # Errors
+    /// When the pieces do not fit the dimension, there are no vectors, or a value is not finite.
+    pub fn train(rows: &[f32], dim: usize, config: &ProductConfig) -> Result<ProductQuantizer, ProductError> {
+        let subspaces = config.subspaces;
+        if subspaces == 0 || subspaces > dim {
+            return Err(ProductError::Subspaces { subspaces, dim });
+        }
+        if !rows.len().is_multiple_of(dim) {
+            return Err(KMeansError::Shape { values: rows.len(), dim }.into());
+        }
+        let pieces = cuts(dim, subspaces).enumerate().map(|(i, (start, len))| {
+            let own: Vec<f32> =
+                rows.chunks_exact(dim).flat_map(|row| &row[start..start + len]).copied().collect();
+            let wanted = config.bits.centroids();
+            // At least one, so that no vectors at all stay an error.
+            let clusters = wanted.min(rows.len() / dim).max(1);
+            let mut kmeans = KMeansConfig::new(clusters).iterations(config.iterations);
+            kmeans.points_per_centroid = config.points_per_centroid;
+            kmeans.seed = config.seed.wrapping_add((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut centroids = KMeans::train(&own, len, &kmeans)?.centroids().to_vec();
+            let last = centroids[(clusters - 1) * len..].to_vec();
+            centroids.extend(last.iter().cycle().take((wanted - clusters) * len));
+            Ok(Piece::new(start, len, centroids))
+        });
+        let pieces = pieces.collect::<Result<Vec<_>, KMeansError>>()?;
+        Ok(ProductQuantizer { dim, bits: config.bits, pieces })
+    }
+
+    /// Pieces, m.
+    pub fn subspaces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Bits per piece.
+    pub fn bits(&self) -> ProductBits {
+        self.bits
+    }
+
+    /// Encodes consecutive vectors on all threads of the current pool.
+    ///
+    /// # Panics
+    /// When `rows` are no whole vectors or `codes` not as many codes.
+    pub fn encode_all(&self, rows: &[f32], codes: &mut [u8]) {
+        assert_eq!(rows.len() % self.dim, 0, "rows are whole vectors");
+        assert_eq!(codes.len(), rows.len() / self.dim * self.code_bytes(), "one code per vector");
+        let rows = rows.par_chunks_exact(self.dim);
+        rows.zip(codes.par_chunks_exact_mut(self.code_bytes()))
+            .for_each(|(row, code)| self.encode(row, code));
+    }
+
+    /// The codebook, for [`from_bytes`](Self::from_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new(Kind::Product);
+        writer.u8(match self.bits {
+            ProductBits::Four => 4,
+            ProductBits::Eight => 8,
+        });
+        writer.len(self.dim);
+        writer.len(self.pieces.len());
+        for piece in &self.pieces {
+            writer.f32s(&piece.centroids);
+        }
+        writer.finish()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not such a codebook.
+    pub fn from_bytes(bytes: &[u8]) -> Result<ProductQuantizer, ParametersError> {
+        let mut reader = Reader::new(bytes, Kind::Product)?;
+        let bits = match reader.u8()? {
+            4 => ProductBits::Four,
+            8 => ProductBits::Eight,
+            _ => return Err(ParametersError::Invalid { field: "number of bits" }),
+        };
+        let dim = reader.len("dimension", 1, MAX_DIM)?;
+        let subspaces = reader.len("number of pieces", 1, dim)?;
+        let pieces = cuts(dim, subspaces)
+            .map(|(start, len)| Ok(Piece::new(start, len, reader.f32s("centroid", bits.centroids() * len)?)));
+        let pieces = pieces.collect::<Result<Vec<_>, ParametersError>>()?;
+        reader.finish()?;
+        Ok(ProductQuantizer { dim, bits, pieces })
+    }
+
+    /// The numbers of the nearest centroids.
+    fn numbers(&self, vector: &[f32]) -> impl Iterator<Item = u8> {
+        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
+        self.pieces.iter().map(|piece| {
+            let mut number = [0];
+            piece.search.nearest(piece.of(vector), &mut number, None);
+            // At most 255, as there are at most 256 centroids.
+            number[0] as u8
+        })
+    }
+
+    /// The centroid number of a piece in a row code.
+    fn number(&self, code: &[u8], piece: usize) -> u8 {
+        match self.bits {
+            ProductBits::Four => (code[piece / 2] >> (piece % 2 * 4)) & 0x0F,
+            ProductBits::Eight => code[piece],
+        }
+    }
+
+    /// A query's terms: for every piece the comparable distances to all its centroids.
+    fn terms(&self, metric: Metric, query: &[f32]) -> Vec<f32> {
+        assert_eq!(query.len(), self.dim, "the query and the quantizer differ in dimension");
+        let (kernels, count) = (Kernels::get(), self.bits.centroids());
+        let mut terms = vec![0.0; self.pieces.len() * count];
+        for (piece, terms) in self.pieces.iter().zip(terms.chunks_exact_mut(count)) {
+            let (own, rows) = (piece.of(query), &piece.centroids);
+            match metric {
+                Metric::Euclidean => kernels.l2_squared_rows(own, rows, piece.len, 0, terms),
+                Metric::Manhattan => kernels.l1_rows(own, rows, piece.len, 0, terms),
+                Metric::DotProduct | Metric::Cosine => {
+                    kernels.dot_rows(own, rows, piece.len, 0, terms);
+                    terms.iter_mut().for_each(|term| *term = -*term);
+                }
+            }
+        }
+        terms
+    }
+}
+
+impl Quantizer for ProductQuantizer {
+    type Query<'a> = ProductQuery<'a>;
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn code_bytes(&self) -> usize {
+        match self.bits {
+            ProductBits::Four => self.pieces.len().div_ceil(2),
+            ProductBits::Eight => self.pieces.len(),
+        }
+    }
+
+    fn encode(&self, vector: &[f32], code: &mut [u8]) {
+        assert_eq!(code.len(), self.code_bytes(), "the code has another length");
+        code.fill(0);
+        for (i, number) in self.numbers(vector).enumerate() {
+            match self.bits {
+                ProductBits::Four => code[i / 2] |= number << (i % 2 * 4),
+                ProductBits::Eight => code[i] = number,
+            }
+        }
+    }
+
+    fn decode(&self, code: &[u8], vector: &mut [f32]) {
+        assert_eq!(code.len(), self.code_bytes(), "the code has another length");
+        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
+        for (i, piece) in self.pieces.iter().enumerate() {
+            let values = &mut vector[piece.start..piece.start + piece.len];
+            values.copy_from_slice(piece.centroid(self.number(code, i)));
+        }
+    }
+
+    /// Tables for the distances to row codes. Estimates are the exact distances to the decoded vectors, Manhattan
+    /// included; under Cosine the query is normalised first.
+    fn query<'a>(&'a self, metric: Metric, query: &[f32]) -> ProductQuery<'a> {
+        let terms = self.terms(metric, &normalised(metric, query));
+        ProductQuery { quantizer: self, terms }
+    }
+}
+
+/// A query prepared for row codes; made by [`Quantizer::query`].
+pub struct ProductQuery<'a> {
+    quantizer: &'a ProductQuantizer,
+    terms: Vec<f32>,
+}
+
+impl ProductQuery<'_> {
+    #[inline]
+    fn distance(&self, code: &[u8]) -> f32 {
+        // Two sums, so that one look-up need not wait for the addition before it.
+        let mut sums = [0.0; 2];
+        match self.quantizer.bits {
+            ProductBits::Eight => {
+                for (i, (table, &number)) in self.terms.chunks_exact(256).zip(code).enumerate() {
+                    sums[i % 2] += table[usize::from(number)];
+                }
+            }
+            ProductBits::Four => {
+                for (tables, &pair) in self.terms.chunks(32).zip(code) {
+                    sums[0] += tables[usize::from(pair & 0x0F)];
+                    // The last byte of an odd number of pieces holds one.
+                    if let Some(term) = tables.get(16 + usize::from(pair >> 4)) {
+                        sums[1] += term;
+                    }
+                }
+            }
+        }
+        sums[0] + sums[1]
+    }
+}
+
+impl CodeQuery for ProductQuery<'_> {
+    fn distances(&self, codes: &[u8], out: &mut [f32]) {
+        let bytes = self.quantizer.code_bytes();
+        assert_eq!(codes.len(), out.len() * bytes, "as many codes as distances");
+        for (code, out) in codes.chunks_exact(bytes).zip(out) {
+            *out = self.distance(code);
+        }
+    }
+
+    fn gather(&self, codes: &[u8], rows: &[u32], out: &mut [f32]) {
+        assert_eq!(rows.len(), out.len(), "as many distances as rows");
+        let bytes = self.quantizer.code_bytes();
+        for (i, (&row, out)) in rows.iter().zip(out).enumerate() {
+            if let Some(&ahead) = rows.get(i + ROWS_AHEAD) {
+                vdb_distance::prefetch(codes, ahead as usize * bytes, bytes.div_ceil(64).min(4));
+            }
+            *out = self.distance(&codes[row as usize * bytes..][..bytes]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! A random rotation in time n log n: four rounds of random signs, a fast Hadamard transform of the first or the last
+//! power of two of the values in turn, and Givens rotations by 45° between the two halves.
+//!
+//! After the "FHT-Kac" rotation of the RaBitQ library (Gao and Long, SIGMOD 2024, and its extension of 2025); the
+//! Givens rounds are steps of Kac's walk. Every step is orthogonal, so the whole is, whatever the seed. The number of
+//! values need not be a power of two, nor even; callers that want whole cache lines pad to a multiple of 64.
+//! Version 1 is this order of steps with signs from SplitMix64 of the seed; it must never change.
+
+use std::ops::{Add, Mul, Sub};
+
+use super::{MAX_DIM, RotationSlack, assert_dim, split_mix};
+
+const ROUNDS: usize = 4;
+
+/// The fast random rotation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FhtKac {
+    dim: usize,
+    output_dim: usize,
+    seed: u64,
+    /// What each round flips of each value: its sign bit or nothing.
+    signs: Vec<u32>,
+}
+
+impl FhtKac {
+    /// The rotation of a seed. Vectors are padded with zeros from `dim` to `output_dim` values first.
+    ///
+    /// # Panics
+    /// When `dim` is 0, or `output_dim` less than `dim` or over [`MAX_DIM`].
+    pub fn new(dim: usize, output_dim: usize, seed: u64) -> FhtKac {
+        assert_dim(dim);
+        assert!((dim..=MAX_DIM).contains(&output_dim), "{dim} values rotated into {output_dim}");
+        let mut state = seed;
+        let mut signs = Vec::with_capacity(ROUNDS * output_dim);
+        for _ in 0..ROUNDS {
+            // Bit `i % 64` of the round's word `i / 64` is for value `i`.
+            for first in (0..output_dim).step_by(64) {
+                let word = split_mix(&mut state);
+                let bits = 0..64.min(output_dim - first);
+                signs.extend(bits.map(|i| ((word >> i & 1) as u32) << 31));
+            }
+        }
+        FhtKac { dim, output_dim, seed, signs }
+    }
+
+    /// Values of an input vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Values of an output vector.
+    pub fn output_dim(&self) -> usize {
+        self.output_dim
+    }
+
+    /// The seed it was made from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Relative to the norm, with u = 2⁻²⁴ the unit roundoff. A round's signs are exact. Its transform of 2^L values
+    /// multiplies by an inexact constant (2u) and adds L times (u each: the rounding of each sum is at most u times
+    /// that sum, and a normalised butterfly keeps the norm; scaling all at the front changes no ratio). The Givens
+    /// step adds, and multiplies by an inexact constant (3u). Four rounds, and 1.01 for products of small terms.
+    /// Products can underflow once a round in the transform and once in the Givens step, by 2⁻¹⁵⁰ a value and grown
+    /// by the butterflies by at most 2^(L/2) ≤ 2⁸ before they are normalised: below 2⁻¹³⁰ √n in all.
+    pub(super) fn slack(&self) -> RotationSlack {
+        let unit = f64::from(f32::EPSILON) / 2.0;
+        let stages = f64::from(self.output_dim.ilog2());
+        RotationSlack {
+            defect: 0.0,
+            relative: 1.01 * ROUNDS as f64 * (stages + 5.0) * unit,
+            absolute: 2_f64.powi(-130) * (self.output_dim as f64).sqrt(),
+        }
+    }
+
+    pub(super) fn apply(&self, input: &[f32], output: &mut [f32]) {
+        output[..self.dim].copy_from_slice(input);
+        output[self.dim..].fill(0.0);
+        self.forward(output);
+    }
+
+    pub(super) fn apply_inverse(&self, rotated: &[f32], vector: &mut [f32]) {
+        let mut values = rotated.to_vec();
+        for round in (0..ROUNDS).rev() {
+            // The Givens step as it is written below, sum and difference, is its own inverse; so is the transform.
+            givens(&mut values);
+            transform(window(&mut values, round));
+            self.flip_signs(&mut values, round);
+        }
+        vector.copy_from_slice(&values[..self.dim]);
+    }
+
+    /// Rotates `output_dim` values in place.
+    pub(super) fn forward<F: Real>(&self, values: &mut [F]) {
+        for round in 0..ROUNDS {
+            self.flip_signs(values, round);
+            transform(window(values, round));
+            givens(values);
+        }
+    }
+
+    fn flip_signs<F: Real>(&self, values: &mut [F], round: usize) {
+        let signs = &self.signs[round * self.output_dim..][..self.output_dim];
+        for (value, &sign) in values.iter_mut().zip(signs) {
+            *value = value.flip(sign);
+        }
+    }
+}
+
+/// The arithmetic that a rotation needs, in either precision.
+pub(super) trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    fn new(value: f64) -> Self;
+    /// The negative where `sign` is 2³¹, not 0.
+    fn flip(self, sign: u32) -> Self;
+}
+
+impl Real for f32 {
+    fn new(value: f64) -> f32 {
+        value as f32
+    }
+
+    #[inline(always)]
+    fn flip(self, sign: u32) -> f32 {
+        f32::from_bits(self.to_bits() ^ sign)
+    }
+}
+
+impl Real for f64 {
+    fn new(value: f64) -> f64 {
+        value
+    }
+
+    #[inline(always)]
+    fn flip(self, sign: u32) -> f64 {
+        f64::from_bits(self.to_bits() ^ u64::from(sign) << 32)
+    }
+}
+
+/// The first greatest power of two of the values in even rounds, the last in odd ones.
+fn window<F>(values: &mut [F], round: usize) -> &mut [F] {
+    let len = 1 << values.len().ilog2();
+    let start = if round.is_multiple_of(2) { 0 } else { values.len() - len };
+    &mut values[start..start + len]
+}
+
+/// The orthonormal Hadamard transform of a power of two of values. It is its own inverse.
+pub(super) fn transform<F: Real>(values: &mut [F]) {
+    // Scaled first, so that no partial sum is longer than the vector: nothing overflows that need not.
+    let scale = F::new(1.0 / (values.len() as f64).sqrt());
+    for value in values.iter_mut() {
+        *value = *value * scale;
+    }
+    // The first three stages stay in registers.
+    let mut half = 1;
+    if values.len() >= 8 {
+        for eight in values.chunks_exact_mut(8) {
+            let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| eight[i]);
+            let (a, b, c, d) = (a + b, a - b, c + d, c - d);
+            let (e, f, g, h) = (e + f, e - f, g + h, g - h);
+            let (a, b, c, d) = (a + c, b + d, a - c, b - d);
+            let (e, f, g, h) = (e + g, f + h, e - g, f - h);
+            eight.copy_from_slice(&[a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h]);
+        }
+        half = 8;
+    }
+    while half < values.len() {
+        for pair in values.chunks_exact_mut(2 * half) {
+            let (low, high) = pair.split_at_mut(half);
+            for (a, b) in low.iter_mut().zip(high) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// Mixes value `i` of the first half with value `i` of the second: their normalised sum and difference. The middle of
+/// an odd number of values stays.
+fn givens<F: Real>(values: &mut [F]) {
+    let half = values.len() / 2;
+    let scale = F::new(std::f64::consts::FRAC_1_SQRT_2);
+    let second = values.len() - half;
+    let (low, high) = values.split_at_mut(second);
+    for (a, b) in low[..half].iter_mut().zip(high) {
+        (*a, *b) = ((*a + *b) * scale, (*a - *b) * scale);
+    }
+}
