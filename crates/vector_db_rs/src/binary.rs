@@ -83,7 +83,7 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
 }
 
 fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
-    let Core { dimension, params, store, index } = core;
+    let Core { dimension, params, store, index, .. } = core;
     out.put_u32(*dimension as u32)?;
     out.put_u8(code_of(&METRICS, store.vectors.metric()))?;
     out.put_u8(code_of(&INDEX_TYPES, index.index_type()))?;
@@ -135,7 +135,7 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
     };
     let store =
         RecordStore::from_rows(vectors, records, free).map_err(|reason| file.damaged("ids", reason))?;
-    Ok(Core { dimension, params, store, index })
+    Ok(Core::from_parts(dimension, params, store, index))
 }
 
 struct Config {

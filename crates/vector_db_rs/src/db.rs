@@ -1,7 +1,7 @@
 //! [`VectorDB`], the database of the specification, and its builder.
 
 use crate::config::check_dimension;
-use crate::index::{Core, IndexParams};
+use crate::index::{Core, IndexParams, check_lsh, check_range};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
@@ -267,23 +267,11 @@ impl VectorDBBuilder {
     pub fn build(self) -> Result<VectorDB, Error> {
         check_dimension(self.dimension)?;
         let IndexParams { hnsw, ef_search, lsh } = self.params;
-        let ranges = [
-            ("m", hnsw.m, 2, 128),
-            ("ef_construction", hnsw.ef_construction, 1, 65_536),
-            ("ef_search", ef_search, 1, usize::MAX),
-            ("num_tables", lsh.num_tables, 1, 1_024),
-            ("num_functions", lsh.num_functions, 1, 64),
-        ];
-        for (name, value, least, most) in ranges {
-            if !(least..=most).contains(&value) {
-                let expected = if most == usize::MAX {
-                    format!("at least {least}")
-                } else {
-                    format!("{least} to {most}")
-                };
-                return Err(Error::InvalidConfig(format!("{name} is {value}, expected {expected}")));
-            }
-        }
+        check_range("m", hnsw.m, 2, 128)
+            .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
+            .and_then(|()| check_range("ef_search", ef_search, 1, usize::MAX))
+            .and_then(|()| check_lsh(&lsh))
+            .map_err(Error::InvalidConfig)?;
         Ok(VectorDB { core: Core::new(self.metric, self.dimension, self.index_type, self.params) })
     }
 }

@@ -74,6 +74,8 @@ impl Index {
 pub(crate) struct Core {
     /// Kept apart from the store, which cannot be of dimension 0: such a database refuses everything.
     pub(crate) dimension: usize,
+    /// What is wrong with parameters that a constructor without an error was given: everything is refused with it.
+    refusal: Option<String>,
     pub(crate) params: IndexParams,
     pub(crate) store: RecordStore,
     pub(crate) index: Index,
@@ -83,6 +85,7 @@ impl Core {
     pub(crate) fn new(metric: Metric, dimension: usize, index_type: IndexType, params: IndexParams) -> Self {
         Self {
             dimension,
+            refusal: None,
             params,
             store: RecordStore::new(metric, dimension.max(1)),
             index: Index::new(index_type, &params),
@@ -93,12 +96,29 @@ impl Core {
         Self::new(config.distance_metric.into(), config.dimension, index_type, params)
     }
 
+    /// A core of its parts, as a file holds them.
+    pub(crate) fn from_parts(
+        dimension: usize,
+        params: IndexParams,
+        store: RecordStore,
+        index: Index,
+    ) -> Self {
+        Self { dimension, refusal: None, params, store, index }
+    }
+
+    fn check_config(&self) -> Result<(), Error> {
+        match &self.refusal {
+            Some(reason) => Err(Error::InvalidConfig(reason.clone())),
+            None => check_dimension(self.dimension),
+        }
+    }
+
     fn metric(&self) -> Metric {
         self.store.vectors.metric()
     }
 
     pub(crate) fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
-        check_dimension(self.dimension)?;
+        self.check_config()?;
         check_record(&record, self.dimension)?;
         self.check_room(1)?;
         self.delete(&record.id);
@@ -116,7 +136,7 @@ impl Core {
         records: impl Iterator<Item = Result<VectorRecord, E>>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<usize, E> {
-        check_dimension(self.dimension)?;
+        self.check_config()?;
         self.store.reserve(records.size_hint().0);
         let mut staged = Staged::default();
         for (position, record) in records.enumerate() {
@@ -189,7 +209,9 @@ impl Core {
     }
 
     pub(crate) fn clear(&mut self) {
+        let refusal = self.refusal.take();
         *self = Self::new(self.metric(), self.dimension, self.index.index_type(), self.params);
+        self.refusal = refusal;
     }
 
     /// Heap bytes of vectors and index.
@@ -208,7 +230,7 @@ impl Core {
         k: usize,
         options: &SearchOptions,
     ) -> Result<HitsAnswer<'a>, Error> {
-        check_dimension(self.dimension)?;
+        self.check_config()?;
         if query.len() != self.dimension {
             return Err(Error::QueryDimensionMismatch { expected: self.dimension, got: query.len() });
         }
@@ -258,6 +280,21 @@ impl Core {
     }
 }
 
+/// Says in a sentence what is wrong with a parameter that must lie in `least..=most`.
+pub(crate) fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<(), String> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let expected =
+        if most == usize::MAX { format!("at least {least}") } else { format!("{least} to {most}") };
+    Err(format!("{name} is {value}, expected {expected}"))
+}
+
+pub(crate) fn check_lsh(lsh: &LshParams) -> Result<(), String> {
+    check_range("num_tables", lsh.num_tables, 1, 1_024)?;
+    check_range("num_functions", lsh.num_functions, 1, 64)
+}
+
 /// A batch on its way in.
 #[derive(Default)]
 struct Staged {
@@ -293,11 +330,15 @@ impl LSHIndex {
     /// An empty index of `num_tables` tables with up to `num_functions` hyperplanes each, as many as suit the number
     /// of records; `config.index_type` is not looked at.
     ///
-    /// # Panics
-    /// When `num_tables` is not 1 to 1,024 or `num_functions` is not 1 to 64.
+    /// With `num_tables` outside 1 to 1,024 or `num_functions` outside 1 to 64 every later operation is an error.
     pub fn new(config: VectorDBConfig, num_tables: usize, num_functions: usize) -> Self {
         let lsh = LshParams { num_tables, num_functions, ..LshParams::default() };
-        Self(Core::from_config(&config, IndexType::LSH, IndexParams { lsh, ..IndexParams::default() }))
+        let checked = check_lsh(&lsh);
+        let lsh = if checked.is_ok() { lsh } else { LshParams::default() };
+        let params = IndexParams { lsh, ..IndexParams::default() };
+        let mut core = Core::from_config(&config, IndexType::LSH, params);
+        core.refusal = checked.err();
+        Self(core)
     }
 }
 

@@ -93,6 +93,18 @@ fn dimension_zero_is_an_error_everywhere_but_in_new() {
 }
 
 #[test]
+fn an_index_of_impossible_tables_refuses_everything() {
+    let wrong =
+        [(0, 20, "num_tables is 0, expected 1 to 1024"), (10, 65, "num_functions is 65, expected 1 to 64")];
+    for (tables, functions, message) in wrong {
+        let mut lsh = LSHIndex::new(config(2, DistanceMetric::Cosine, IndexType::LSH), tables, functions);
+        check(lsh.insert(record("a", &[1.0, 2.0])), &[message]);
+        check(lsh.search(&[1.0, 2.0], 1), &[message]);
+        assert_eq!(lsh.size(), 0);
+    }
+}
+
+#[test]
 fn the_builder_names_the_parameter() {
     let builder = || VectorDB::builder().dimension(4);
     check(builder().dimension(65_537).build(), &["dimension is 65537"]);
