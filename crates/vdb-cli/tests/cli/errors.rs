@@ -25,6 +25,13 @@ fn missing_files_are_named() {
 }
 
 #[test]
+fn a_cause_is_told_once() {
+    let folder = Folder::new();
+    let told = folder.run("import absent.fvecs --db new.vdb");
+    assert_eq!(told.stderr.matches("No such file").count(), 1, "{}", told.stderr);
+}
+
+#[test]
 fn a_failed_import_leaves_the_database_untouched() {
     let folder = with_database();
     let before = fs::read(folder.path("db.vdb")).unwrap();
