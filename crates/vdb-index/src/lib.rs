@@ -20,7 +20,7 @@
 //! assert_eq!(graph.hits, exact.hits);
 //! ```
 //!
-//! Limits: 2³¹ − 1 rows an index; up to 65,536 dimensions are tested. Callers validate their input (finite values,
+//! Limits: 2³¹ − 1 rows an index; any dimension, exact search being tested up to 65,536. Callers validate their input (finite values,
 //! matching dimensions): these functions assert it.
 #![forbid(unsafe_code)]
 

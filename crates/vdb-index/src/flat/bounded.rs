@@ -18,12 +18,15 @@ use crate::{Answer, BitSet, Hit, Request, Vectors};
 use rayon::prelude::*;
 use vdb_distance::{AlignedVec, Metric, norm};
 use vdb_quant::{
-    BLOCK_ROWS, BoundedQuery, BoundedSq8, HeadBasis, HeadCodes, HeadQuery, HeadRow, Quantizer, Rotation,
-    leading_directions, spread,
+    BLOCK_ROWS, BoundedQuery, BoundedSq8, HeadBasis, HeadCodes, HeadQuery, HeadRow, MAX_DIM, Quantizer,
+    Rotation, leading_directions, spread,
 };
 
 /// Values below which the plain scan stays in the caches and nothing is to be gained.
 const SMALLEST: usize = 1 << 21;
+/// Rows per dimension below which directions are not worth finding: they would hold for the sample alone, and finding
+/// them takes longer, by the square of their number, than scans could win back.
+const ROWS_PER_DIMENSION: usize = 4;
 /// Rows whose bounds are computed at a time.
 const CHUNK_ROWS: usize = 64 * BLOCK_ROWS;
 /// Survivors that are compared at a time.
@@ -117,7 +120,8 @@ impl Flat {
     /// m × d products a row; choosing takes about as long as a few dozen plain scans.
     pub fn insert(&mut self, vectors: &Vectors, offsets: &[u32]) {
         let live = vectors.live().count();
-        if live * vectors.dim() >= SMALLEST && live >= 2 * self.trained {
+        let enough = live * vectors.dim() >= SMALLEST && live >= ROWS_PER_DIMENSION * vectors.dim();
+        if enough && live >= 2 * self.trained {
             self.trained = live;
             self.bounds = train(vectors);
         } else if let Some(bounds) = &mut self.bounds {
@@ -181,7 +185,7 @@ impl Flat {
         let (dim, len) = (vectors.dim(), directions.len());
         let fits =
             center.len() == dim && len.is_multiple_of(dim * 8) && (1..=dim * LONGEST_HEAD).contains(&len);
-        if !fits || len / dim > dim {
+        if !fits || len / dim > dim || dim > MAX_DIM {
             return Err(format!(
                 "{} centre values and {len} of directions for {dim} dimensions",
                 center.len()
@@ -426,7 +430,7 @@ fn is_near(bound: f32, limit: f32) -> bool {
 fn train(vectors: &Vectors) -> Option<Bounds> {
     let metric = vectors.metric();
     let dim = vectors.dim();
-    if metric == Metric::Manhattan || dim < HEADS[0] {
+    if metric == Metric::Manhattan || !(HEADS[0]..=MAX_DIM).contains(&dim) {
         return None;
     }
     let live: Vec<u32> = vectors.live().iter().collect();

@@ -157,10 +157,12 @@ fn the_plain_scan_is_used_where_bounds_do_not_pay() {
         check_bounded(&flat, &vectors, &queries, None);
         flat.row_bytes().is_some()
     };
-    let noise: Vec<Vec<f32>> = (0..2_200).map(|_| rng.vector(1_024)).collect();
+    let noise: Vec<Vec<f32>> = (0..4_200).map(|_| rng.vector(1_024)).collect();
     assert!(!is_bounded(Metric::Euclidean, noise), "a third of the coordinates of noise says too little");
     let rows = falling(&mut rng, 40_000, 64, 0.0);
     assert!(is_bounded(Metric::Euclidean, rows.clone()));
+    let wide: Vec<Vec<f32>> = (0..40).map(|_| rng.vector(65_536)).collect();
+    assert!(!is_bounded(Metric::Cosine, wide), "few rows of many dimensions");
     assert!(!is_bounded(Metric::Manhattan, rows.clone()));
     assert!(!is_bounded(Metric::Euclidean, rows[..1_000].to_vec()), "small data lies in the caches");
 }
