@@ -75,6 +75,7 @@ pub(crate) struct Family {
     pub(crate) pair: unsafe fn(&[f32], &[f32]) -> f32,
     pub(crate) gather: unsafe fn(&Block<'_>, &[u32], &mut [f32]),
     pub(crate) rows: unsafe fn(&Block<'_>, usize, &mut [f32]),
+    pub(crate) tile: unsafe fn(&[&[f32]], &Block<'_>, usize, &mut [f32]),
 }
 
 /// All entry points of one instruction set.
@@ -202,6 +203,35 @@ impl Kernels {
     }
 }
 
+/// Between several queries and the same consecutive rows: with n rows, `out[q * n + i]` is the kernel's value for query
+/// `q` and row `first + i`, bit for bit that of one query at a time.
+///
+/// The matrix is laid out as for the gathering functions; n is `out.len() / queries.len()`. These panic if queries
+/// differ in length, `out` is not whole lines, or as the functions for one query do.
+impl Kernels {
+    /// Sums of products.
+    pub fn dot_tile(&self, queries: &[&[f32]], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
+        tile(&self.table.dot, queries, rows, stride, first, out);
+    }
+
+    /// Sums of squared differences.
+    pub fn l2_squared_tile(
+        &self,
+        queries: &[&[f32]],
+        rows: &[f32],
+        stride: usize,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        tile(&self.table.l2_squared, queries, rows, stride, first, out);
+    }
+
+    /// Sums of absolute differences.
+    pub fn l1_tile(&self, queries: &[&[f32]], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
+        tile(&self.table.l1, queries, rows, stride, first, out);
+    }
+}
+
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kernels").field("isa", &self.isa()).finish_non_exhaustive()
@@ -260,6 +290,28 @@ fn consecutive(family: &'static Family, block: &Block<'_>, first: usize, out: &m
     // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the last row of those asked
     // for lies inside the block, hence all of them do.
     unsafe { (family.rows)(block, first, out) }
+}
+
+fn tile(
+    family: &'static Family,
+    queries: &[&[f32]],
+    rows: &[f32],
+    stride: usize,
+    first: usize,
+    out: &mut [f32],
+) {
+    let Some(&query) = queries.first() else {
+        return assert!(out.is_empty(), "{} values of no query", out.len());
+    };
+    assert!(queries.iter().all(|other| other.len() == query.len()), "queries have different lengths");
+    assert!(out.len().is_multiple_of(queries.len()), "{} values of {} queries", out.len(), queries.len());
+    let block = Block { query, rows, stride };
+    if let Some(more) = (out.len() / queries.len()).checked_sub(1) {
+        assert_row_inside(&block, first.saturating_add(more));
+    }
+    // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the queries are of one length, and
+    // the last row of those asked for lies inside the block, hence all of them do.
+    unsafe { (family.tile)(queries, &block, first, out) }
 }
 
 /// Checks that the vector of row `row`, and so that of every row before it, lies inside the block.

@@ -175,6 +175,103 @@ pub(crate) unsafe fn rows<V: Lanes, O: Op>(block: &Block<'_>, first: usize, out:
     }
 }
 
+/// All queries with all rows `first..`, `out.len() / queries.len()` of them: one line of `out` a query.
+///
+/// Tiles of `Q` queries and `R` rows share what they load. To keep that many sums in registers, the four accumulators
+/// of [`accumulate`] are taken one after the other, so every value has the same bits as there.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`, the queries are of one length, and the rows lie inside `block`, whose own
+/// query is the first one.
+#[inline(always)]
+pub(crate) unsafe fn tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
+    queries: &[&[f32]],
+    block: &Block<'_>,
+    first: usize,
+    out: &mut [f32],
+) {
+    let count = out.len() / queries.len().max(1);
+    for row in (0..count).step_by(R) {
+        for (group, queries) in queries.chunks(Q).enumerate() {
+            let out = &mut out[group * Q * count..];
+            let rows = R.min(count - row);
+            if queries.len() == Q && rows == R {
+                let starts = std::array::from_fn(|r| block.row(first + row + r));
+                let points = std::array::from_fn(|q| queries[q].as_ptr());
+                // SAFETY: all pointers are good for the block's dimension; the CPU is this function's own contract.
+                let sums = unsafe { accumulate_tile::<V, O, Q, R>(points, starts, block.query.len()) };
+                for (q, sums) in sums.iter().enumerate() {
+                    out[q * count + row..][..R].copy_from_slice(sums);
+                }
+            } else {
+                for (q, query) in queries.iter().enumerate() {
+                    for r in row..row + rows {
+                        // SAFETY: the row lies inside the block; the CPU is this function's own contract.
+                        out[q * count + r] =
+                            unsafe { accumulate::<V, O>(query.as_ptr(), block.row(first + r), query.len()) };
+                    }
+                }
+            }
+        }
+    }
+    for (query, out) in queries.iter().zip(out.chunks_exact_mut(count.max(1))) {
+        for (r, value) in out.iter_mut().enumerate().filter(|(_, value)| !value.is_finite()) {
+            // SAFETY: the row lies inside the block and is good for as many floats as its query.
+            *value =
+                exact::<O>(query, unsafe { std::slice::from_raw_parts(block.row(first + r), query.len()) });
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, and all pointers are good for `len` floats.
+#[inline(always)]
+unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
+    queries: [*const f32; Q],
+    rows: [*const f32; R],
+    len: usize,
+) -> [[f32; R]; Q] {
+    // SAFETY: a block is loaded whole with at least sixteen floats left, otherwise as many as are left. The CPU is
+    // this function's own contract.
+    unsafe {
+        let mut sums = [[[V::zero(); 4]; R]; Q];
+        for j in 0..4 {
+            let mut acc = [[V::zero(); R]; Q];
+            let mut at = j * LANES;
+            while at + LANES <= len {
+                let mut loaded = [V::zero(); R];
+                for r in 0..R {
+                    loaded[r] = V::load(rows[r].add(at));
+                }
+                for q in 0..Q {
+                    let query = V::load(queries[q].add(at));
+                    for r in 0..R {
+                        acc[q][r] = O::step(acc[q][r], query, loaded[r]);
+                    }
+                }
+                at += ROUND;
+            }
+            for q in 0..Q {
+                for r in 0..R {
+                    if at < len {
+                        let query = V::load_partial(queries[q].add(at), len - at);
+                        acc[q][r] = O::step(acc[q][r], query, V::load_partial(rows[r].add(at), len - at));
+                    }
+                    sums[q][r][j] = acc[q][r];
+                }
+            }
+        }
+        let mut values = [[0.0; R]; Q];
+        for q in 0..Q {
+            for r in 0..R {
+                let [a, b, c, d] = sums[q][r];
+                values[q][r] = a.add(b).add(c.add(d)).sum();
+            }
+        }
+        values
+    }
+}
+
 /// The sum, computed again in double precision if single precision overflowed on the way.
 ///
 /// # Safety

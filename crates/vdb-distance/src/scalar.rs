@@ -13,7 +13,7 @@ pub(crate) static TABLE: Table = Table {
 };
 
 const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O> }
+    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
 }
 
 /// # Safety
@@ -35,6 +35,13 @@ unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
 unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
     // SAFETY: this function's own contract.
     unsafe { generic::rows::<Array, O>(block, first, out) }
+}
+
+/// # Safety
+/// As for [`generic::tile`]; any CPU will do.
+unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
+    // SAFETY: this function's own contract.
+    unsafe { generic::tile::<Array, O, 2, 2>(queries, block, first, out) }
 }
 
 #[derive(Clone, Copy)]

@@ -12,13 +12,15 @@ use vdb_distance::{AlignedVec, Isa, Kernels, reference};
 type Pair = fn(&Kernels, &[f32], &[f32]) -> f32;
 type Gather = fn(&Kernels, &[f32], &[f32], usize, &[u32], &mut [f32]);
 type Rows = fn(&Kernels, &[f32], &[f32], usize, usize, &mut [f32]);
+type Tile = fn(&Kernels, &[&[f32]], &[f32], usize, usize, &mut [f32]);
 
-/// The three forms of an operation, and what they are held to.
+/// The four forms of an operation, and what they are held to.
 struct Op {
     name: &'static str,
     pair: Pair,
     gather: Gather,
     rows: Rows,
+    tile: Tile,
     exact: fn(&[f32], &[f32]) -> f64,
     /// Sum of the absolute values of the terms, which the error is relative to.
     magnitude: fn(&[f32], &[f32]) -> f64,
@@ -30,6 +32,7 @@ const OPS: [Op; 3] = [
         pair: Kernels::dot,
         gather: Kernels::dot_gather,
         rows: Kernels::dot_rows,
+        tile: Kernels::dot_tile,
         exact: reference::dot,
         magnitude: |a, b| a.iter().zip(b).map(|(&x, &y)| (f64::from(x) * f64::from(y)).abs()).sum(),
     },
@@ -38,6 +41,7 @@ const OPS: [Op; 3] = [
         pair: Kernels::l2_squared,
         gather: Kernels::l2_squared_gather,
         rows: Kernels::l2_squared_rows,
+        tile: Kernels::l2_squared_tile,
         exact: reference::l2_squared,
         magnitude: reference::l2_squared,
     },
@@ -46,6 +50,7 @@ const OPS: [Op; 3] = [
         pair: Kernels::l1,
         gather: Kernels::l1_gather,
         rows: Kernels::l1_rows,
+        tile: Kernels::l1_tile,
         exact: reference::l1,
         magnitude: reference::l1,
     },
@@ -268,6 +273,17 @@ fn rows_and_gathers_equal_pairs_bit_for_bit() {
                         assert_eq!(got.to_bits(), want.to_bits(), "{context}, row {}", first + i);
                     }
                 }
+                // As many queries as rows, which are queries that are near, far, and out of range.
+                for (queries, count) in [(1, 7), (2, 2), (3, 23), (4, 5), (9, 21), (5, 0), (0, 0)] {
+                    let queries: Vec<&[f32]> = (0..queries).map(|i| row(i * 2)).collect();
+                    let first = points - count;
+                    let mut out = vec![f32::NAN; queries.len() * count];
+                    (op.tile)(&kernels, &queries, &rows, stride, first, &mut out);
+                    for (i, got) in out.into_iter().enumerate() {
+                        let want = (op.pair)(&kernels, queries[i / count], row(first + i % count));
+                        assert_eq!(got.to_bits(), want.to_bits(), "{context}, {count} rows, value {i}");
+                    }
+                }
             }
         }
     }
@@ -331,6 +347,19 @@ fn bad_lengths_and_rows_panic_before_anything_is_written() {
         assert!(run(8, usize::MAX, 2), "a row number that overflows");
         assert!(run(5, 0, 1), "a vector longer than a row");
         assert!(!panics(|| (op.rows)(&kernels, &[], &[], 0, usize::MAX, &mut [0.0; 3])));
+
+        let tile = |queries: &[&[f32]], stride: usize, first: usize, len: usize| {
+            let mut out = vec![7.0; len];
+            let panicked = panics(|| (op.tile)(&kernels, queries, &rows, stride, first, &mut out));
+            assert!(!panicked || out.iter().all(|&v| v == 7.0), "written before the check");
+            panicked
+        };
+        assert!(!tile(&[&query, &query], 8, 0, 22));
+        assert!(!tile(&[], 8, 0, 0));
+        assert!(tile(&[&query, &query], 8, 0, 24), "a row past the end");
+        assert!(tile(&[&query, &query], 8, 0, 21), "half a row");
+        assert!(tile(&[&query, &query[1..]], 8, 0, 2), "queries of two lengths");
+        assert!(tile(&[], 8, 0, 2), "values of no query");
     }
 }
 

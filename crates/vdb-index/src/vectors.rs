@@ -230,12 +230,37 @@ impl Query<'_> {
         match metric {
             Metric::Euclidean => kernels.l2_squared_rows(self.query, rows, *stride, start, out),
             Metric::Manhattan => kernels.l1_rows(self.query, rows, *stride, start, out),
-            Metric::DotProduct => {
-                kernels.dot_rows(self.query, rows, *stride, start, out);
-                out.iter_mut().for_each(|product| *product = -*product);
-            }
+            Metric::DotProduct | Metric::Cosine => kernels.dot_rows(self.query, rows, *stride, start, out),
+        }
+        self.products_to_comparable(first, out);
+    }
+
+    /// [`scan`](Self::scan) for several queries of the same vectors: with n rows, `out[q * n..]` is query q's.
+    pub(crate) fn scan_tile(queries: &[&Query<'_>], first: u32, out: &mut [f32]) {
+        let Some(Vectors { kernels, rows, stride, metric, .. }) = queries.first().map(|one| one.vectors)
+        else {
+            return;
+        };
+        let start = first as usize;
+        let points: Vec<&[f32]> = queries.iter().map(|one| one.query).collect();
+        match metric {
+            Metric::Euclidean => kernels.l2_squared_tile(&points, rows, *stride, start, out),
+            Metric::Manhattan => kernels.l1_tile(&points, rows, *stride, start, out),
+            Metric::DotProduct | Metric::Cosine => kernels.dot_tile(&points, rows, *stride, start, out),
+        }
+        let count = out.len() / queries.len();
+        for (query, out) in queries.iter().zip(out.chunks_exact_mut(count.max(1))) {
+            query.products_to_comparable(first, out);
+        }
+    }
+
+    /// Turns what a kernel gave for the rows from `first` on into comparable distances.
+    #[inline]
+    fn products_to_comparable(&self, first: u32, out: &mut [f32]) {
+        match self.vectors.metric {
+            Metric::Euclidean | Metric::Manhattan => {}
+            Metric::DotProduct => out.iter_mut().for_each(|product| *product = -*product),
             Metric::Cosine => {
-                kernels.dot_rows(self.query, rows, *stride, start, out);
                 for (index, product) in out.iter_mut().enumerate() {
                     *product = -self.cosine(*product, first + index as u32);
                 }

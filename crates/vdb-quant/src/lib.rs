@@ -20,7 +20,9 @@ mod scalar;
 pub use binary::{Binary, BinaryQuery};
 pub use element::{Bf16, Bf16Codec, ElementCodec, ElementQuery, F16, F16Codec, Number, U8, U8Codec};
 pub use fastscan::{BLOCK_VECTORS, BlockQuery};
-pub use head::{BLOCK_ROWS, HeadBasis, HeadCodes, HeadQuery, HeadRow, leading_directions, spread};
+pub use head::{
+    BLOCK_ROWS, HeadBasis, HeadCodes, HeadQuery, HeadRanges, HeadRow, Near, leading_directions, spread,
+};
 pub use kernels::int8::{Int8Isa, Int8Kernels, MAX_CODE_BYTES, QueryCodes};
 pub use kmeans::{KMeans, KMeansConfig, KMeansError, KMeansInit, KMeansProgress};
 pub use parameters::ParametersError;

@@ -16,7 +16,7 @@ pub(crate) static TABLE: Table = Table {
 };
 
 const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O> }
+    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
 }
 
 /// # Safety
@@ -44,6 +44,14 @@ unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
 }
 
 /// Lanes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
+/// # Safety
+/// As for [`generic::tile`], on a CPU with NEON.
+#[target_feature(enable = "neon")]
+unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
+    // SAFETY: this function's own contract.
+    unsafe { generic::tile::<F32x16, O, 2, 2>(queries, block, first, out) }
+}
+
 #[derive(Clone, Copy)]
 struct F32x16(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
 

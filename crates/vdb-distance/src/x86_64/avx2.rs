@@ -18,7 +18,7 @@ pub(crate) static TABLE: Table = Table {
 };
 
 const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O> }
+    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
 }
 
 /// # Safety
@@ -46,6 +46,14 @@ unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
 }
 
 /// Lanes 0 to 7 and lanes 8 to 15.
+/// # Safety
+/// As for [`generic::tile`], on a CPU with AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
+    // SAFETY: this function's own contract.
+    unsafe { generic::tile::<F32x16, O, 2, 3>(queries, block, first, out) }
+}
+
 #[derive(Clone, Copy)]
 struct F32x16(__m256, __m256);
 

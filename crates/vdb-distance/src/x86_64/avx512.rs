@@ -19,7 +19,7 @@ pub(crate) static TABLE: Table = Table {
 };
 
 const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O> }
+    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
 }
 
 /// # Safety
@@ -44,6 +44,14 @@ unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
 unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
     // SAFETY: this function's own contract.
     unsafe { generic::rows::<F32x16, O>(block, first, out) }
+}
+
+/// # Safety
+/// As for [`generic::tile`], on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
+    // SAFETY: this function's own contract.
+    unsafe { generic::tile::<F32x16, O, 4, 5>(queries, block, first, out) }
 }
 
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{METRICS, Rng, brute_force, filled};
-use crate::{BitSet, Request, Vectors};
+use crate::{Answer, BitSet, Request, Vectors};
 use vdb_distance::Metric;
 
 fn check(vectors: &Vectors, request: &Request<'_>) {
@@ -84,7 +84,38 @@ fn falling(rng: &mut Rng, count: usize, dim: usize, offset: f32) -> Vec<Vec<f32>
 
 const BOUNDED_METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct];
 
-/// The index and the plain scan agree bit for bit; gives the mean share of rows compared.
+#[test]
+fn a_batch_answers_as_one_query_at_a_time() {
+    let mut rng = Rng(5);
+    for metric in METRICS {
+        for (count, dim) in [(1, 3), (130, 17), (2_000, 96)] {
+            let (mut vectors, _) = filled(metric, (0..count).map(|_| rng.vector(dim)));
+            (0..count as u32).step_by(9).for_each(|offset| assert!(vectors.remove(offset)));
+            let sparse = BitSet::from_fn(count, |i| i % 11 == 3);
+            let half = BitSet::from_fn(count, |i| i < count as u32 / 2);
+            let queries: Vec<Vec<f32>> = (0..70).map(|_| rng.vector(dim)).collect();
+            let filters = [None, Some(&sparse), Some(&half)];
+            let requests: Vec<Request<'_>> = queries
+                .iter()
+                .enumerate()
+                .map(|(i, query)| Request {
+                    allowed: filters[i % 3],
+                    ..Request::new(query, [10, 0, 3][i % 7 % 3])
+                })
+                .collect();
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let answers = pool.install(|| FlatScan.search_batch(&vectors, &requests));
+                let single: Vec<Answer> =
+                    requests.iter().map(|request| FlatScan.search(&vectors, request)).collect();
+                assert_eq!(answers, single, "{metric} {count} {dim}");
+            }
+        }
+        assert!(FlatScan.search_batch(&Vectors::new(metric, 4), &[]).is_empty());
+    }
+}
+
+/// The index and the plain scan agree bit for bit, in batches, too; gives the mean share of rows compared.
 fn check_bounded(flat: &Flat, vectors: &Vectors, queries: &[Vec<f32>], allowed: Option<&BitSet>) -> f64 {
     let mut compared = 0;
     for query in queries {
@@ -95,6 +126,15 @@ fn check_bounded(flat: &Flat, vectors: &Vectors, queries: &[Vec<f32>], allowed: 
             assert!(bounded.exact);
             compared += if k == 10 { bounded.distance_computations } else { 0 };
         }
+    }
+    let requests: Vec<Request<'_>> = queries
+        .iter()
+        .enumerate()
+        .map(|(i, query)| Request { allowed, ..Request::new(query, 1 + i % 20) })
+        .collect();
+    let plain = FlatScan.search_batch(vectors, &requests);
+    for (bounded, plain) in flat.search_batch(vectors, &requests).iter().zip(&plain) {
+        assert_eq!((&bounded.hits, bounded.exact), (&plain.hits, true), "{} in a batch", vectors.metric());
     }
     compared as f64 / (queries.len() * vectors.len()) as f64
 }
@@ -165,6 +205,28 @@ fn the_plain_scan_is_used_where_bounds_do_not_pay() {
     assert!(!is_bounded(Metric::Cosine, wide), "few rows of many dimensions");
     assert!(!is_bounded(Metric::Manhattan, rows.clone()));
     assert!(!is_bounded(Metric::Euclidean, rows[..1_000].to_vec()), "small data lies in the caches");
+}
+
+#[test]
+fn directions_are_found_anew_when_the_data_has_drifted() {
+    let mut rng = Rng(45);
+    let rows = falling(&mut rng, 40_000, 64, 0.1);
+    // The same shape in other directions: the leading ones of the first rows say little about these.
+    let others = falling(&mut rng, 20_000, 64, 0.1);
+    let queries: Vec<Vec<f32>> = others.iter().step_by(3_000).cloned().collect();
+    let (mut vectors, offsets) = filled(Metric::Euclidean, rows);
+    let mut flat = Flat::new();
+    flat.insert(&vectors, &offsets);
+    let before = flat.to_parts();
+    let same: Vec<u32> = (0..12_000).collect();
+    flat.insert(&vectors, &same);
+    assert_eq!(flat.to_parts(), before, "rows like those before change nothing");
+    for rows in others.chunks(1_000) {
+        let fresh: Vec<u32> = rows.iter().map(|row| vectors.push(row)).collect();
+        flat.insert(&vectors, &fresh);
+    }
+    assert_ne!(flat.to_parts().directions, before.directions);
+    check_bounded(&flat, &vectors, &queries, None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The orthonormal directions that heads are taken in, and the slack that pays for every rounding.
 
-use super::{HeadQuery, HeadRow, round_up};
+use super::query::QueryLengths;
+use super::{HeadQuery, HeadRow, ranges, round_up};
 use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
 
 /// A centre and m orthonormal directions.
@@ -13,20 +14,20 @@ pub struct HeadBasis {
     /// m rows of d values.
     directions: AlignedVec<f32>,
     m: usize,
-    /// How far |⟨q_h, x_h⟩ + ⟨q_t, x_t⟩ − ⟨q, x⟩| and the norms of heads and tails can be off, per ‖q‖·‖x‖.
+    /// How far a head, and the length of a tail, can be off per ‖x‖ + ‖μ‖.
     slack: f32,
 }
 
 impl HeadBasis {
     /// A basis of `directions.len() / center.len()` directions, which should be orthonormal.
     ///
-    /// The slack is derived from how far they are from it: with B the matrix of directions, ‖B·Bᵀ − I‖ ≤ η (Frobenius),
-    /// the orthogonal projection of x on their span has the square ‖Bx‖²·(1 ± 2η), and products in the span are
-    /// ⟨Bq, Bx⟩ ± 2η‖q‖‖x‖ for η ≤ ¼. A coordinate computed in f32 is off by γ‖x‖ at most, γ = (d/128 + 6)·2⁻²³
-    /// (`vdb_distance`'s bound), so a head by √m·γ‖x‖. A square root takes half of a relative error but the difference
-    /// ‖x‖² − ‖Bx‖² that a tail is made of keeps all of it: its slack is added before the root, in
-    /// `tail`. The rest is a few dozen roundings of 2⁻²⁴. There is room for γ‖q‖‖x‖ more, so that a bound
-    /// holds for inner products computed in f32, too.
+    /// The slack is derived from how far they are from it. With B the matrix of directions, ‖B·Bᵀ − I‖ ≤ η (Frobenius)
+    /// and U = (B·Bᵀ)^(−½)·B, whose rows are orthonormal, ‖Bx − Ux‖ ≤ η‖x‖ for η ≤ ¼. A coordinate computed in f32 is
+    /// off by γ‖x‖ at most, γ = (d/128 + 6)·2⁻²³ (`vdb_distance`'s bound), so a head by √m·γ‖x‖. Centring rounds every
+    /// coordinate once more, scaling to length one under Cosine is off by γ: relative to ‖x‖ + ‖μ‖, all of it is below
+    /// slack = 2η + 4√m·γ + 64·2⁻²³, with room for the γ‖q‖‖x‖ of an inner product computed in f32. The difference
+    /// ‖x‖² − ‖Bx‖² that a tail's length is made of keeps all of a relative error: its slack is on it before the root,
+    /// in `tail`.
     ///
     /// # Panics
     /// When `metric` is Manhattan, lengths do not fit, or the directions are not orthonormal within 1 %.
@@ -74,7 +75,7 @@ impl HeadBasis {
     /// The row of a vector.
     pub fn encode(&self, vector: &[f32]) -> HeadRow {
         let Some(placed) = self.place(vector, true) else { return HeadRow::unbounded(self.m) };
-        HeadRow::new(&placed.head, placed.square, placed.tail)
+        HeadRow::new(&placed.head, placed.tail, round_up(f64::from(placed.square).sqrt()))
     }
 
     /// Prepares a query; `None` when its values are too large or too small to bound anything with.
@@ -82,17 +83,15 @@ impl HeadBasis {
         let is_dot = self.metric == Metric::DotProduct;
         let placed = self.place(vector, !is_dot)?;
         // Rows are centred, so ⟨q, x⟩ = ⟨q, x − μ⟩ + ⟨q, μ⟩.
-        let offset = if is_dot { -dot(vector, &self.center) } else { placed.square };
-        let center_norm = norm(&self.center);
-        Some(HeadQuery::new(
-            self.metric,
-            &placed.head,
-            placed.square,
-            placed.tail,
+        let offset = if is_dot { -dot(vector, &self.center) } else { 0.0 };
+        let lengths = QueryLengths {
+            norm: placed.square.sqrt(),
+            tail: placed.tail,
             offset,
-            center_norm,
-            self.slack,
-        ))
+            center_norm: norm(&self.center),
+            slack: self.slack,
+        };
+        Some(HeadQuery::new(self.metric, &placed.head, lengths))
     }
 
     fn place(&self, vector: &[f32], centred: bool) -> Option<Placed> {
@@ -115,18 +114,19 @@ impl HeadBasis {
         ordinary.then_some(Placed { head, square, tail })
     }
 
-    /// An upper bound of the norm outside the head's span.
-    fn tail(&self, square: f32, head: &[f32]) -> f32 {
+    /// Lower and upper bound of the length outside the head's span.
+    fn tail(&self, square: f32, head: &[f32]) -> (f32, f32) {
         let inside: f64 = head.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
         let square = f64::from(square);
-        round_up(((square - inside).max(0.0) + 2.0 * f64::from(self.slack) * square).sqrt())
+        let (tail, error) = ((square - inside).max(0.0), 2.0 * f64::from(self.slack) * square);
+        ranges::interval((tail - error).max(0.0).sqrt(), (tail + error).sqrt())
     }
 }
 
 struct Placed {
     head: Vec<f32>,
     square: f32,
-    tail: f32,
+    tail: (f32, f32),
 }
 
 /// ‖B·Bᵀ − I‖ in the Frobenius norm.

@@ -8,25 +8,39 @@
 //! 4 · 15 · 128 = 7,680, and the 32-bit sums below 15 · 16,383 · m · 2 < 2³¹ for m ≤ 4,096.
 
 use super::query::{Constants, HeadQuery};
-use super::{BLOCK_ROWS, FACTORS, LINE_BYTES, LINE_COORDINATES};
-#[cfg(any(target_arch = "x86_64", test))]
-use vdb_distance::Isa;
-use vdb_distance::Kernels;
+use super::{BLOCK_ROWS, FACTOR_BYTES, LINE_BYTES, LINE_COORDINATES, Near, WORD_BLOCKS, ranges};
+use vdb_distance::{Isa, Kernels};
 
-type Scan = unsafe fn(&HeadQuery, &[u8], &[f32], &mut [f32]);
+/// What is taken off every bound for products that are too small for `f32`.
+const TINY: f32 = 1e-43;
+/// Room for the roundings of a sum of three squares.
+const KEPT: f32 = 1.0 - 8.0 * f32::EPSILON;
 
-/// Writes the lower bounds of whole blocks.
-pub(super) fn lower_bounds(query: &HeadQuery, codes: &[u8], factors: &[f32], out: &mut [f32]) {
-    let blocks = out.len() / BLOCK_ROWS;
-    assert_eq!(codes.len(), blocks * query.lines() * LINE_BYTES);
-    assert_eq!(factors.len(), blocks * FACTORS * BLOCK_ROWS);
-    // SAFETY: `chosen` gives a scan that this CPU can run; the lengths were just checked.
-    unsafe { chosen()(query, codes, factors, out) }
+/// One scan over whole blocks.
+pub(super) struct Scan<'a> {
+    pub(super) query: &'a HeadQuery,
+    pub(super) constants: Constants,
+    pub(super) codes: &'a [u8],
+    pub(super) factors: &'a [u8],
+    /// A bit for every row.
+    pub(super) allowed: &'a [u64],
+    pub(super) first_row: usize,
+    pub(super) limit: f32,
 }
 
-/// The best scan for this CPU, no better than what `VDB_ISA` allows.
-fn chosen() -> Scan {
-    match Kernels::get().isa() {
+type Run = unsafe fn(&Scan<'_>, &mut Vec<Near>);
+
+impl Scan<'_> {
+    /// Adds the rows that may be near to `out`, by the best path for this CPU that `VDB_ISA` allows.
+    pub(super) fn run(&self, out: &mut Vec<Near>) {
+        let run = for_isa(Kernels::get().isa());
+        // SAFETY: `for_isa` gives a path that this CPU can run.
+        unsafe { run(self, out) }
+    }
+}
+
+fn for_isa(isa: Isa) -> Run {
+    match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if x86_64::has_vnni() => x86_64::scan_vnni,
         #[cfg(target_arch = "x86_64")]
@@ -35,60 +49,116 @@ fn chosen() -> Scan {
     }
 }
 
-/// All scans that this CPU can run, for tests.
+/// The answers of all paths that this CPU can run.
 #[cfg(test)]
-pub(super) fn available() -> Vec<(&'static str, Scan)> {
-    let mut scans: Vec<(&'static str, Scan)> = vec![("scalar", scan_scalar)];
-    #[cfg(target_arch = "x86_64")]
-    {
-        if Kernels::for_isa(Isa::Avx2).is_some() {
-            scans.push(("avx2", x86_64::scan_avx2));
-        }
-        if Kernels::for_isa(Isa::Avx512).is_some() && x86_64::has_vnni() {
-            scans.push(("avx512vnni", x86_64::scan_vnni));
-        }
-    }
-    scans
+pub(super) fn all(scan: &Scan<'_>) -> Vec<(Isa, Vec<Near>)> {
+    let answer = |isa| {
+        let mut out = Vec::new();
+        // SAFETY: only instruction sets that this CPU has are asked for.
+        unsafe { for_isa(isa)(scan, &mut out) };
+        (isa, out)
+    };
+    Kernels::available().into_iter().map(answer).collect()
 }
 
-/// Integer products of one block with the query.
+/// What takes intrinsics.
 trait Products {
+    /// Integer products of one block with the query.
+    ///
     /// # Safety
-    /// The CPU has the instruction set of the implementing type, and `block` holds `query.lines()` lines.
+    /// The CPU has the instruction set of the implementing type.
     unsafe fn products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS];
+
+    /// A bit for every row whose bound is not above the limit; one that is no number is not.
+    ///
+    /// # Safety
+    /// As for [`products`](Self::products).
+    unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16;
 }
 
 /// # Safety
-/// As for [`Products::products`]; lengths as [`lower_bounds`] checks them.
+/// As for [`Products::products`].
 #[inline(always)]
-unsafe fn scan<P: Products>(query: &HeadQuery, codes: &[u8], factors: &[f32], out: &mut [f32]) {
-    let blocks = codes.chunks_exact(query.lines() * LINE_BYTES);
-    let factors = factors.as_chunks::<BLOCK_ROWS>().0.as_chunks::<FACTORS>().0;
-    for ((block, factors), out) in blocks.zip(factors).zip(out.as_chunks_mut::<BLOCK_ROWS>().0) {
-        // SAFETY: this function's own contract; a chunk holds the query's number of lines.
-        let products = unsafe { P::products(query, block) };
-        bounds(&query.constants, query.correction, &products, factors, out);
+unsafe fn scan<P: Products>(scan: &Scan<'_>, out: &mut Vec<Near>) {
+    let blocks = scan.codes.chunks_exact(scan.query.lines() * LINE_BYTES);
+    let factors = scan.factors.as_chunks::<FACTOR_BYTES>().0;
+    for (number, (block, factors)) in blocks.zip(factors).enumerate() {
+        let word = scan.allowed[number / WORD_BLOCKS];
+        let allowed = (word >> (number % WORD_BLOCKS * BLOCK_ROWS)) as u16;
+        if allowed == 0 {
+            continue;
+        }
+        // SAFETY: this function's own contract.
+        let products = unsafe { P::products(scan.query, block) };
+        let sums = products.map(|product| 2 * product - scan.query.correction);
+        let lower = lower_bounds(&scan.constants, &sums, factors);
+        // SAFETY: this function's own contract.
+        let mut near = unsafe { P::near(&lower, scan.limit) } & allowed;
+        while near != 0 {
+            let lane = near.trailing_zeros() as usize;
+            near &= near - 1;
+            out.push(Near {
+                row: (scan.first_row + number * BLOCK_ROWS + lane) as u32,
+                lower: lower[lane],
+                estimate: estimate(&scan.constants, sums[lane], ranges::read(factors, lane)),
+            });
+        }
     }
 }
 
+/// A row's α, β, ρ and least ‖x_t‖ from the integer ⟨q̂_h, c⟩ and its steps.
 #[inline(always)]
-fn bounds(
-    q: &Constants,
-    correction: i32,
-    products: &[i32; BLOCK_ROWS],
-    factors: &[[f32; BLOCK_ROWS]; FACTORS],
-    out: &mut [f32; BLOCK_ROWS],
-) {
-    let [inverse_code_norm, z, residual, tail, square] = factors;
-    for lane in 0..BLOCK_ROWS {
-        // ⟨q̂_h, z⟩ / ‖z‖
-        let along = (2 * products[lane] - correction) as f32 * q.unit * inverse_code_norm[lane];
-        let certain = (along.abs() - q.delta).max(0.0);
-        let across = (q.head_square - certain * certain).max(0.0).sqrt();
-        let up = (along + q.delta) * z[lane] + across * residual[lane] + q.tail * tail[lane];
-        let slack = q.slack_square * square[lane] + q.slack_norm * square[lane].sqrt() + q.slack_constant;
-        out[lane] = q.offset + q.square_weight * square[lane] - q.product_weight * up - slack;
+fn lengths(q: &Constants, sum: i32, steps: [f32; 4]) -> [f32; 4] {
+    let [along, inverse_norm, across, tail] = steps;
+    [sum as f32 * q.unit * inverse_norm, along * q.along_step, across * q.across_step, tail * q.tail_step]
+}
+
+#[inline(always)]
+fn lower_bounds(q: &Constants, sums: &[i32; BLOCK_ROWS], factors: &[u8; FACTOR_BYTES]) -> [f32; BLOCK_ROWS] {
+    let mut lower = [0.0; BLOCK_ROWS];
+    if q.is_dot {
+        for lane in 0..BLOCK_ROWS {
+            lower[lane] = lower_bound::<true>(q, sums[lane], ranges::read(factors, lane));
+        }
+    } else {
+        for lane in 0..BLOCK_ROWS {
+            lower[lane] = lower_bound::<false>(q, sums[lane], ranges::read(factors, lane));
+        }
     }
+    lower
+}
+
+#[inline(always)]
+fn lower_bound<const DOT: bool>(q: &Constants, sum: i32, steps: [f32; 4]) -> f32 {
+    let [alpha, beta, rho, tail] = lengths(q, sum, steps);
+    let rest = (q.head_square - alpha * alpha * q.alpha_weight).max(0.0).sqrt();
+    let lower = if DOT {
+        let straight =
+            alpha * beta + (q.alpha_error * beta + alpha.abs() * q.beta_error + q.alpha_error * q.beta_error);
+        let aside = (rest + q.across_error) * (rho + q.row_error);
+        q.offset - straight - aside - q.tail_high * (tail + q.tail_width)
+    } else {
+        let straight = ((alpha - beta).abs() - q.along_error).max(0.0);
+        let aside = (rest - rho - q.across_error).max(0.0);
+        let gap = (q.tail_low - tail).max(tail - q.tail_high).max(0.0);
+        (straight * straight + aside * aside + gap * gap) * KEPT - TINY
+    };
+    if steps[2] < f32::from(ranges::UNBOUNDED) { lower } else { f32::NEG_INFINITY }
+}
+
+/// The distance, if what is across the code and in the tail were as far from the query's as chance has it.
+#[inline(always)]
+fn estimate(q: &Constants, sum: i32, steps: [f32; 4]) -> f32 {
+    let [alpha, beta, rho, tail] = lengths(q, sum, steps);
+    if steps[2] >= f32::from(ranges::UNBOUNDED) {
+        return f32::NEG_INFINITY;
+    }
+    if q.is_dot {
+        return q.offset - alpha * beta;
+    }
+    let rest = (q.head_square - alpha * alpha).max(0.0);
+    let (along, tail) = (alpha - beta, tail + 0.5 * q.tail_width);
+    along * along + rest + rho * rho + q.tail_high * q.tail_high + tail * tail
 }
 
 struct Scalar;
@@ -108,13 +178,19 @@ impl Products for Scalar {
         }
         sums
     }
+
+    #[inline(always)]
+    unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16 {
+        let lanes = lower.iter().enumerate();
+        lanes.fold(0, |mask, (lane, &lower)| mask | u16::from(!(lower > limit)) << lane)
+    }
 }
 
 /// # Safety
-/// None beyond the lengths: any CPU runs it.
-unsafe fn scan_scalar(query: &HeadQuery, codes: &[u8], factors: &[f32], out: &mut [f32]) {
+/// None needed: any CPU runs it.
+unsafe fn scan_scalar(one: &Scan<'_>, out: &mut Vec<Near>) {
     // SAFETY: the scalar products need no instruction set.
-    unsafe { scan::<Scalar>(query, codes, factors, out) }
+    unsafe { scan::<Scalar>(one, out) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -133,17 +209,17 @@ mod x86_64 {
     /// # Safety
     /// On a CPU with AVX2.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn scan_avx2(query: &HeadQuery, codes: &[u8], factors: &[f32], out: &mut [f32]) {
+    pub(super) unsafe fn scan_avx2(one: &Scan<'_>, out: &mut Vec<Near>) {
         // SAFETY: this function's own contract.
-        unsafe { scan::<Avx2>(query, codes, factors, out) }
+        unsafe { scan::<Avx2>(one, out) }
     }
 
     /// # Safety
     /// On a CPU with AVX-512F, BW and VNNI.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn scan_vnni(query: &HeadQuery, codes: &[u8], factors: &[f32], out: &mut [f32]) {
+    pub(super) unsafe fn scan_vnni(one: &Scan<'_>, out: &mut Vec<Near>) {
         // SAFETY: this function's own contract.
-        unsafe { scan::<Vnni>(query, codes, factors, out) }
+        unsafe { scan::<Vnni>(one, out) }
     }
 
     /// The four quarters of a line's planes, as the integers that are broadcast: high plane for low and high nibbles,
@@ -184,6 +260,15 @@ mod x86_64 {
                 products
             }
         }
+
+        #[inline(always)]
+        unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16 {
+            // SAFETY: the trait's contract gives AVX-512F; the load reads the whole array.
+            unsafe {
+                let lower = _mm512_loadu_ps(lower.as_ptr());
+                _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(lower, _mm512_set1_ps(limit))
+            }
+        }
     }
 
     struct Avx2;
@@ -216,6 +301,19 @@ mod x86_64 {
                 }
             }
             products
+        }
+
+        #[inline(always)]
+        unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16 {
+            // SAFETY: the trait's contract gives AVX2; loads read half of the array at offset 0 or 8.
+            unsafe {
+                let limit = _mm256_set1_ps(limit);
+                let half = |offset| {
+                    let lower = _mm256_loadu_ps(lower.as_ptr().add(offset));
+                    _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NGT_UQ>(lower, limit)) as u16
+                };
+                half(0) | half(8) << 8
+            }
         }
     }
 }

@@ -1,33 +1,42 @@
 //! Four-bit codes of the leading coordinates of every row, and lower bounds on distances that are never wrong.
 //!
 //! A vector x (centred, in an orthonormal basis whose leading m directions carry most of the variance) is cut into a
-//! *head* of m coordinates and a *tail*. The head is coded as z = s·c with odd integers c in −15..15; the scale is the
-//! least-squares one, s = ⟨x_h, c⟩ / ⟨c, c⟩, so that the residual r = x_h − z is orthogonal to z and only the part of the
-//! query orthogonal to z can meet it:
+//! *head* of m coordinates and a *tail*. The head is coded by odd integers c in −15..15, of which only the direction
+//! ĉ = c / ‖c‖ counts; kept with it are the head's length along it, β = ⟨x_h, ĉ⟩, the length ρ of what is left of the
+//! head, which is orthogonal to ĉ, and the length of the tail. With α = ⟨q_h, ĉ⟩ and q_⊥ the rest of the query's head,
 //!
 //! ```text
-//! ⟨q, x⟩ = ⟨q_h, z⟩ + ⟨q_h, r⟩ + ⟨q_t, x_t⟩
-//! |⟨q_h, r⟩| ≤ √(‖q_h‖² − (⟨q_h, z⟩ / ‖z‖)²) · ‖r‖        |⟨q_t, x_t⟩| ≤ ‖q_t‖ · ‖x_t‖
+//! ‖q − x‖² = (α − β)² + ‖q_⊥ − x_⊥‖² + ‖q_t − x_t‖² ≥ (α − β)² + (‖q_⊥‖ − ρ)² + (‖q_t‖ − ‖x_t‖)²
+//! ⟨q, x⟩ ≤ α·β + ‖q_⊥‖·ρ + ‖q_t‖·‖x_t‖                            where  ‖q_⊥‖² = ‖q_h‖² − α²
 //! ```
 //!
-//! The idea is that of the VA⁺-file (Ferhatosmanoglu et al., CIKM 2000) with integer kernels. The query's head is
-//! quantized to 16 bits, as two planes of 8; ‖q_h − q̂_h‖·‖z‖ pays for that. All rounding, that of the basis included, is
-//! paid for by a slack proportional to ‖q‖·‖x‖ (see [`HeadBasis::new`]).
+//! The idea is that of the VA⁺-file (Ferhatosmanoglu et al., CIKM 2000) with integer kernels. Three lengths apart let
+//! several times fewer rows through than one inequality over the whole residual, and nothing cancels in a sum of
+//! squares. The query's head is quantized to 16 bits, as two planes of 8; the length of what that leaves is paid for.
+//! All rounding, that of the basis included, is paid for by a slack proportional to ‖q‖ and ‖x‖ (see
+//! [`HeadBasis::new`]).
 //!
 //! Layout: blocks of sixteen rows with the rows in the lanes. A 64-byte line holds eight coordinates of the sixteen
-//! rows: four bytes a row, coordinate j in a low nibble and coordinate j + 4 in the high nibble of the same byte.
+//! rows: four bytes a row, coordinate j in a low nibble and coordinate j + 4 in the high nibble of the same byte. Apart
+//! from them lie the lengths, [`FACTOR_BYTES`] bytes a block, as steps of a range that is fitted to the data
+//! ([`HeadRanges`]): ρ rounded up, ‖x_t‖ rounded down, so that bounds hold. A row outside a range has no bound.
 
 mod basis;
 mod kernel;
 mod query;
+mod ranges;
+mod row;
 #[cfg(test)]
 mod tests;
 mod train;
 
 pub use basis::HeadBasis;
 pub use query::HeadQuery;
+pub use ranges::HeadRanges;
+pub use row::HeadRow;
 pub use train::{leading_directions, spread};
 
+use std::ops::Range;
 use vdb_distance::AlignedVec;
 
 /// Rows of a block.
@@ -36,32 +45,46 @@ pub const BLOCK_ROWS: usize = 16;
 const LINE_COORDINATES: usize = 8;
 /// Bytes of a line.
 const LINE_BYTES: usize = 64;
-/// Numbers kept per row: 1/‖c‖, ‖z‖, ‖r‖, ‖x_t‖, ‖x‖².
-const FACTORS: usize = 5;
+/// Bytes of a block's lengths: sixteen β and sixteen 1/‖c‖ of two bytes, sixteen ρ and sixteen ‖x_t‖ of one.
+const FACTOR_BYTES: usize = 6 * BLOCK_ROWS;
+/// Blocks to a word of 64 rows.
+const WORD_BLOCKS: usize = 4;
 /// The largest code; c = 2 · code − 15.
 const MAX_CODE: i32 = 15;
-/// Shares of the largest magnitude that the code range is tried to cover: clipping a few peaks often pays.
-const CLIPS: [f32; 6] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5];
 
-/// Codes and factors of any number of rows.
+/// A row that may be near: its bound is not above the limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    /// The row's number.
+    pub row: u32,
+    /// No more than the comparable distance; −∞ where nothing is known.
+    pub lower: f32,
+    /// About the comparable distance.
+    pub estimate: f32,
+}
+
+/// Codes and lengths of any number of rows.
 #[derive(Debug, Clone)]
 pub struct HeadCodes {
     m: usize,
     len: usize,
+    ranges: HeadRanges,
     /// Block by block, m / 8 lines each.
     codes: AlignedVec<u8>,
-    /// Block by block, sixteen of each factor in turn.
-    factors: AlignedVec<f32>,
+    /// Block by block, [`FACTOR_BYTES`] each.
+    factors: AlignedVec<u8>,
+    /// Rows outside the ranges.
+    unbounded: usize,
 }
 
 impl HeadCodes {
-    /// No rows yet, of heads of `m` coordinates.
+    /// No rows yet, of heads of `m` coordinates and lengths within `ranges`.
     ///
     /// # Panics
     /// When `m` is 0, above 4,096 or no multiple of 8.
-    pub fn new(m: usize) -> Self {
+    pub fn new(m: usize, ranges: HeadRanges) -> Self {
         assert!(m > 0 && m <= 4_096 && m.is_multiple_of(LINE_COORDINATES), "a head of {m} coordinates");
-        Self { m, len: 0, codes: AlignedVec::new(), factors: AlignedVec::new() }
+        Self { m, len: 0, ranges, codes: AlignedVec::new(), factors: AlignedVec::new(), unbounded: 0 }
     }
 
     /// Rows held.
@@ -74,6 +97,11 @@ impl HeadCodes {
         self.len == 0
     }
 
+    /// How many rows, overwritten ones included, came without a bound.
+    pub fn unbounded(&self) -> usize {
+        self.unbounded
+    }
+
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
         self.codes.bytes() + self.factors.bytes()
@@ -81,7 +109,7 @@ impl HeadCodes {
 
     /// Bytes that a scan reads per row.
     pub fn row_bytes(&self) -> usize {
-        (self.block_bytes() + FACTORS * BLOCK_ROWS * 4) / BLOCK_ROWS
+        (self.block_bytes() + FACTOR_BYTES) / BLOCK_ROWS
     }
 
     fn block_bytes(&self) -> usize {
@@ -92,7 +120,7 @@ impl HeadCodes {
     pub fn reserve(&mut self, additional: usize) {
         let blocks = (self.len + additional).div_ceil(BLOCK_ROWS);
         self.codes.reserve_exact((blocks * self.block_bytes()).saturating_sub(self.codes.len()));
-        self.factors.reserve_exact((blocks * FACTORS * BLOCK_ROWS).saturating_sub(self.factors.len()));
+        self.factors.reserve_exact((blocks * FACTOR_BYTES).saturating_sub(self.factors.len()));
     }
 
     /// Appends a row.
@@ -103,7 +131,7 @@ impl HeadCodes {
         if self.len.is_multiple_of(BLOCK_ROWS) {
             let blocks = self.len / BLOCK_ROWS + 1;
             self.codes.resize(blocks * self.block_bytes(), 0);
-            self.factors.resize(blocks * FACTORS * BLOCK_ROWS, 0.0);
+            self.factors.resize(blocks * FACTOR_BYTES, 0);
         }
         self.len += 1;
         self.set(self.len - 1, row);
@@ -123,93 +151,51 @@ impl HeadCodes {
                 self.codes[start + line * LINE_BYTES + byte] = codes[byte] | codes[byte + 4] << 4;
             }
         }
-        let start = block * FACTORS * BLOCK_ROWS + lane;
-        for (factor, value) in row.factors.into_iter().enumerate() {
-            self.factors[start + factor * BLOCK_ROWS] = value;
-        }
+        let steps = row.lengths.as_ref().and_then(|lengths| self.ranges.steps(lengths, self.m));
+        self.unbounded += usize::from(steps.is_none());
+        let factors = &mut self.factors[block * FACTOR_BYTES..][..FACTOR_BYTES];
+        ranges::write(factors, lane, steps.unwrap_or_default());
     }
 
-    /// Writes lower bounds on the comparable distances of the rows of whole blocks, from block `first_block` on.
+    /// Adds to `out` those of the blocks' rows that `allowed` holds and whose lower bound is not above `limit`.
     ///
-    /// A bound may be −∞ or NaN where a row cannot be bounded: such a row is to be taken for near. Lanes past the last
-    /// row get some value.
+    /// `allowed` has a bit for every row, from the first row of `blocks` on; a block without one is not read.
+    /// A bound that cannot be computed is not above anything.
     ///
     /// # Panics
-    /// When `out` is not whole blocks, a block does not exist, or the query is for another basis.
-    pub fn lower_bounds(&self, query: &HeadQuery, first_block: usize, out: &mut [f32]) {
-        assert!(out.len().is_multiple_of(BLOCK_ROWS), "bounds are written by whole blocks");
+    /// When a block does not exist or has no word in `allowed`, `blocks` does not start at a multiple of four, or the
+    /// query is for another basis.
+    pub fn near(
+        &self,
+        query: &HeadQuery,
+        blocks: Range<usize>,
+        allowed: &[u64],
+        limit: f32,
+        out: &mut Vec<Near>,
+    ) {
         assert_eq!(query.lines(), self.m / LINE_COORDINATES, "the query's head has another length");
-        let blocks = out.len() / BLOCK_ROWS;
-        let codes = &self.codes[first_block * self.block_bytes()..][..blocks * self.block_bytes()];
-        let per_block = FACTORS * BLOCK_ROWS;
-        let factors = &self.factors[first_block * per_block..][..blocks * per_block];
-        kernel::lower_bounds(query, codes, factors, out);
+        assert!(blocks.start.is_multiple_of(WORD_BLOCKS), "blocks start at a word of {WORD_BLOCKS} blocks");
+        let scan = kernel::Scan {
+            query,
+            constants: query.constants(&self.ranges, self.m),
+            codes: &self.codes[blocks.start * self.block_bytes()..blocks.end * self.block_bytes()],
+            factors: &self.factors[blocks.start * FACTOR_BYTES..blocks.end * FACTOR_BYTES],
+            allowed,
+            first_row: blocks.start * BLOCK_ROWS,
+            limit,
+        };
+        scan.run(out);
     }
-}
-
-/// A row as [`HeadCodes`] takes it; made by [`HeadBasis::encode`].
-#[derive(Debug, Clone)]
-pub struct HeadRow {
-    codes: Vec<u8>,
-    factors: [f32; FACTORS],
-}
-
-impl HeadRow {
-    /// A row that no bound ever excludes.
-    fn unbounded(m: usize) -> Self {
-        Self { codes: vec![0; m], factors: [0.0, 0.0, f32::INFINITY, f32::INFINITY, 0.0] }
-    }
-
-    /// Codes `head`; `square` is ‖x‖² and `tail` an upper bound of ‖x_t‖.
-    fn new(head: &[f32], square: f32, tail: f32) -> Self {
-        let largest = head.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        if largest == 0.0 {
-            return Self { codes: vec![0; head.len()], factors: [0.0, 0.0, 0.0, tail, square] };
-        }
-        let best =
-            CLIPS.map(|clip| fit(head, largest * clip)).into_iter().max_by(|a, b| a.gain.total_cmp(&b.gain));
-        let Fit { codes, scale, code_square, .. } = best.expect("there is at least one clip");
-        let code_norm = code_square.sqrt();
-        let residual: f64 = head
-            .iter()
-            .zip(&codes)
-            .map(|(&value, &code)| f64::from(value) - scale * f64::from(2 * i32::from(code) - MAX_CODE))
-            .map(|difference| difference * difference)
-            .sum();
-        // The residual is not exactly orthogonal to z once s is rounded; the slack of the query covers that.
-        let factors =
-            [(1.0 / code_norm) as f32, (scale * code_norm) as f32, round_up(residual.sqrt()), tail, square];
-        Self { codes, factors }
-    }
-}
-
-struct Fit {
-    codes: Vec<u8>,
-    scale: f64,
-    code_square: f64,
-    /// ⟨x, c⟩² / ⟨c, c⟩: how much of the square the code explains.
-    gain: f64,
-}
-
-fn fit(head: &[f32], range: f32) -> Fit {
-    let per_step = MAX_CODE as f32 / range;
-    let mut product = 0.0f64;
-    let mut code_square = 0.0f64;
-    let codes = head
-        .iter()
-        .map(|&value| {
-            let code = ((value * per_step + MAX_CODE as f32) * 0.5).round().clamp(0.0, MAX_CODE as f32) as u8;
-            let integer = f64::from(2 * i32::from(code) - MAX_CODE);
-            product += f64::from(value) * integer;
-            code_square += integer * integer;
-            code
-        })
-        .collect();
-    Fit { codes, scale: product / code_square, code_square, gain: product * product / code_square }
 }
 
 /// The smallest f32 that is not below `value`, or one next to it.
 fn round_up(value: f64) -> f32 {
     let rounded = value as f32;
     if f64::from(rounded) < value { rounded.next_up() } else { rounded }
+}
+
+/// The largest f32 that is not above `value`, or one next to it.
+fn round_down(value: f64) -> f32 {
+    let rounded = value as f32;
+    if f64::from(rounded) > value { rounded.next_down() } else { rounded }
 }

@@ -1,10 +1,14 @@
 //! A query as the kernels read it: sixteen-bit integers of its head in two planes, and the constants of the bound.
 
-use super::LINE_COORDINATES;
+use super::{HeadRanges, LINE_COORDINATES, round_up};
 use vdb_distance::Metric;
 
 /// The largest magnitude of a query's integer: 128 · 127 + 63, so that both planes fit `i8`.
 const MAX_INTEGER: f32 = 16_319.0;
+/// How far 1/‖c‖ can be off, relative: half a step of at least 65,535 / 15, and a few roundings.
+const INVERSE_ERROR: f32 = 1.2e-4;
+/// Room for a few roundings of `f32`.
+const FEW: f32 = 8.0 * f32::EPSILON;
 
 /// A query prepared by [`HeadBasis::query`](super::HeadBasis::query).
 #[derive(Debug, Clone)]
@@ -13,51 +17,70 @@ pub struct HeadQuery {
     pub(super) planes: Vec<[i8; 2 * LINE_COORDINATES]>,
     /// 15 times the sum of the integers: what turns codes 0..15 into c = 2 · code − 15.
     pub(super) correction: i32,
-    pub(super) constants: Constants,
+    is_dot: bool,
+    /// The value of one unit of the integers.
+    unit: f32,
+    /// ‖q_h − q̂_h‖, rounded up.
+    delta: f32,
+    /// ‖q̂_h‖².
+    head_square: f32,
+    lengths: QueryLengths,
 }
 
-/// The bound as one formula for every metric, with ⟨q, x⟩ ≤ up:
-/// lower = offset + square_weight·‖x‖² − product_weight·up − slack.
+/// What a query has besides its head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueryLengths {
+    /// ‖q‖.
+    pub(super) norm: f32,
+    /// Lower and upper bound of ‖q_t‖.
+    pub(super) tail: (f32, f32),
+    /// −⟨q, μ⟩ under DotProduct.
+    pub(super) offset: f32,
+    /// ‖μ‖.
+    pub(super) center_norm: f32,
+    /// The basis' slack.
+    pub(super) slack: f32,
+}
+
+/// The bound's constants for one collection of codes; see the module's head for the bound itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Constants {
-    /// The value of one unit of the query's integers.
+    pub(super) is_dot: bool,
+    /// What turns an integer product and steps of 1/‖c‖ into α.
     pub(super) unit: f32,
-    /// ‖q_h − q̂_h‖.
-    pub(super) delta: f32,
-    /// ‖q_h‖², rounded up.
+    /// ‖q̂_h‖², and what α² is weighed by, so that their difference is a lower bound of ‖q̂_⊥‖² (DotProduct: upper).
     pub(super) head_square: f32,
-    /// ‖q_t‖, rounded up.
-    pub(super) tail: f32,
+    pub(super) alpha_weight: f32,
+    pub(super) along_step: f32,
+    /// How far α and β can be off, and their sum.
+    pub(super) alpha_error: f32,
+    pub(super) beta_error: f32,
+    pub(super) along_error: f32,
+    pub(super) across_step: f32,
+    /// How far ‖q̂_⊥‖ and ρ can be off.
+    pub(super) across_error: f32,
+    /// The same for ρ alone.
+    pub(super) row_error: f32,
+    pub(super) tail_step: f32,
+    /// ‖q_t‖ less its error and less the width of a row's interval.
+    pub(super) tail_low: f32,
+    /// ‖q_t‖ and its error.
+    pub(super) tail_high: f32,
+    /// The width of a row's interval and its error, DotProduct only.
+    pub(super) tail_width: f32,
     pub(super) offset: f32,
-    pub(super) square_weight: f32,
-    pub(super) product_weight: f32,
-    /// slack = slack_square·‖x‖² + slack_norm·‖x‖ + slack_constant.
-    pub(super) slack_square: f32,
-    pub(super) slack_norm: f32,
-    pub(super) slack_constant: f32,
 }
 
 impl HeadQuery {
-    pub(super) fn new(
-        metric: Metric,
-        head: &[f32],
-        square: f32,
-        tail: f32,
-        offset: f32,
-        center_norm: f32,
-        slack: f32,
-    ) -> Self {
+    pub(super) fn new(metric: Metric, head: &[f32], lengths: QueryLengths) -> Self {
         let largest = head.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let unit = if largest == 0.0 { 0.0 } else { largest / MAX_INTEGER };
         let per_unit = if largest == 0.0 { 0.0 } else { MAX_INTEGER / largest };
         let integers: Vec<i32> = head.iter().map(|value| (value * per_unit).round() as i32).collect();
-        let delta: f64 = head
-            .iter()
-            .zip(&integers)
-            .map(|(&value, &integer)| f64::from(value) - f64::from(unit) * f64::from(integer))
-            .map(|difference| difference * difference)
-            .sum();
-        let head_square: f64 = head.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+        let represented = || integers.iter().map(|&integer| f64::from(unit) * f64::from(integer));
+        let delta: f64 =
+            head.iter().zip(represented()).map(|(&value, q)| (f64::from(value) - q).powi(2)).sum();
+        let head_square: f64 = represented().map(|q| q * q).sum();
         let planes = integers
             .chunks_exact(LINE_COORDINATES)
             .map(|line| {
@@ -70,28 +93,55 @@ impl HeadQuery {
                 planes
             })
             .collect();
-        let length = square.sqrt();
-        let is_dot = metric == Metric::DotProduct;
-        let product_weight = if is_dot { 1.0 } else { 2.0 };
-        let constants = Constants {
+        Self {
+            planes,
+            correction: 15 * integers.iter().sum::<i32>(),
+            is_dot: metric == Metric::DotProduct,
             unit,
-            delta: super::round_up(delta.sqrt()),
-            head_square: super::round_up(head_square),
-            tail,
-            offset,
-            square_weight: if is_dot { 0.0 } else { 1.0 },
-            product_weight,
-            slack_square: if is_dot { 0.0 } else { slack },
-            slack_norm: product_weight * slack * length,
-            // Centring rounds every coordinate of a row once: an absolute error by the centre's norm.
-            slack_constant: slack * (square + product_weight * length * center_norm)
-                + if is_dot { 0.0 } else { slack * center_norm * center_norm },
-        };
-        let correction = 15 * integers.iter().sum::<i32>();
-        Self { planes, correction, constants }
+            delta: round_up(delta.sqrt()),
+            head_square: head_square as f32,
+            lengths,
+        }
     }
 
     pub(super) fn lines(&self) -> usize {
         self.planes.len()
+    }
+
+    /// Errors are those of [`HeadBasis::new`](super::HeadBasis::new): a head, and so its part along or across any
+    /// direction, is off by slack · (‖x‖ + ‖μ‖), and so is the length of a tail.
+    pub(super) fn constants(&self, ranges: &HeadRanges, m: usize) -> Constants {
+        let QueryLengths { norm, tail, offset, center_norm, slack } = self.lengths;
+        let query_error = slack * (norm + center_norm);
+        let row_error = slack * (ranges.norm + center_norm);
+        let head_norm = self.head_square.sqrt();
+        let alpha_error = query_error + self.delta + INVERSE_ERROR * head_norm;
+        let beta_error = row_error + 0.5 * ranges.along * (1.0 + FEW);
+        let rounding = FEW * (head_norm + ranges.norm);
+        // α² is weighed so that its own error works against us.
+        let (sign, tail_error) = if self.is_dot {
+            (-1.0, 0.0)
+        } else {
+            (1.0, query_error + row_error + FEW * (norm + ranges.norm))
+        };
+        Constants {
+            is_dot: self.is_dot,
+            unit: self.unit * HeadRanges::inverse_norm(m),
+            head_square: self.head_square * (1.0 - sign * FEW),
+            alpha_weight: 1.0 + sign * (2.1 * INVERSE_ERROR + FEW),
+            along_step: ranges.along,
+            alpha_error,
+            beta_error,
+            along_error: alpha_error + beta_error + rounding,
+            across_step: ranges.across,
+            across_error: query_error + self.delta + row_error + rounding,
+            row_error,
+            tail_step: ranges.tail,
+            tail_low: tail.0 - tail_error - ranges.tail_width,
+            tail_high: tail.1 + tail_error + if self.is_dot { query_error } else { 0.0 },
+            tail_width: ranges.tail_width + row_error,
+            // Products of centred rows, that of the centre, and the caller's exact product round by this at most.
+            offset: offset - slack * norm * (ranges.norm + center_norm),
+        }
     }
 }

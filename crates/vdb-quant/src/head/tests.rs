@@ -39,9 +39,33 @@ fn truth(metric: Metric, q: &[f32], x: &[f32]) -> f64 {
             // On the unit sphere: ‖q − x‖² = 2 − 2 cos; a zero vector lies in its centre.
             let unit = |square: f64| if square == 0.0 { 0.0 } else { 1.0 };
             let cos = if a == 0.0 || b == 0.0 { 0.0 } else { product / (a * b).sqrt() };
-            unit(a) + unit(b) - 2.0 * cos
+            (unit(a) + unit(b) - 2.0 * cos).max(0.0)
         }
     }
+}
+
+/// The bounds of all rows, the same on every path.
+fn all_bounds(codes: &HeadCodes, query: &HeadQuery) -> Vec<Near> {
+    let allowed = vec![u64::MAX; codes.len().div_ceil(64)];
+    let scan = kernel::Scan {
+        query,
+        constants: query.constants(&codes.ranges, codes.m),
+        codes: &codes.codes,
+        factors: &codes.factors,
+        allowed: &allowed,
+        first_row: 0,
+        limit: f32::INFINITY,
+    };
+    let mut bounds = Vec::new();
+    codes.near(query, 0..codes.len().div_ceil(BLOCK_ROWS), &allowed, f32::INFINITY, &mut bounds);
+    let bits = |near: &[Near]| -> Vec<_> {
+        near.iter().map(|near| (near.row, near.lower.to_bits(), near.estimate.to_bits())).collect()
+    };
+    for (isa, other) in kernel::all(&scan) {
+        assert_eq!(bits(&other), bits(&bounds), "{isa}");
+    }
+    bounds.truncate(codes.len());
+    bounds
 }
 
 fn check(
@@ -52,28 +76,25 @@ fn check(
     queries: &[Vec<f32>],
 ) -> f64 {
     let basis = HeadBasis::new(metric, center, directions);
-    let mut codes = HeadCodes::new(basis.m());
-    rows.iter().for_each(|row| codes.push(&basis.encode(row)));
+    let coded: Vec<HeadRow> = rows.iter().map(|row| basis.encode(row)).collect();
     let mut tightness = Vec::new();
-    for query in queries {
-        let Some(prepared) = basis.query(query) else { continue };
-        let mut bounds = vec![0.0; rows.len().next_multiple_of(BLOCK_ROWS)];
-        codes.lower_bounds(&prepared, 0, &mut bounds);
-        for (name, scan) in kernel::available() {
-            let mut other = vec![0.0; bounds.len()];
-            // SAFETY: the scan is available, and the lengths are those that `lower_bounds` checks.
-            unsafe { scan(&prepared, &codes.codes, &codes.factors, &mut other) };
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&other[..rows.len()]), bits(&bounds[..rows.len()]), "{name}");
-        }
-        for (row, &bound) in rows.iter().zip(&bounds) {
-            let distance = truth(metric, query, row);
-            assert!(
-                bound.is_nan() || f64::from(bound) <= distance,
-                "{metric}: bound {bound} for {distance}, query {query:?}, row {row:?}"
-            );
-            if distance > 0.0 {
-                tightness.push(f64::from(bound) / distance);
+    // Ranges that hold all of the rows, and some that hold few of them.
+    for fitted in [&coded[..], &coded[..1]] {
+        let mut codes = HeadCodes::new(basis.m(), HeadRanges::of(fitted));
+        coded.iter().for_each(|row| codes.push(row));
+        for query in queries {
+            let Some(prepared) = basis.query(query) else { continue };
+            let bounds = all_bounds(&codes, &prepared);
+            for (row, near) in rows.iter().zip(bounds) {
+                let distance = truth(metric, query, row);
+                assert!(
+                    near.lower.is_nan() || f64::from(near.lower) <= distance,
+                    "{metric}: bound {} for {distance}, query {query:?}, row {row:?}",
+                    near.lower
+                );
+                if distance > 0.0 && near.lower > f32::NEG_INFINITY {
+                    tightness.push(f64::from(near.lower) / distance);
+                }
             }
         }
     }
@@ -137,15 +158,51 @@ fn bounds_are_tight_where_the_head_holds_the_variance() {
 #[test]
 fn rows_can_be_overwritten() {
     let basis = HeadBasis::new(Metric::Euclidean, vec![0.0; 8], &axes(8, 8));
-    let mut codes = HeadCodes::new(8);
-    (0..20).for_each(|i| codes.push(&basis.encode(&[i as f32; 8])));
+    let rows: Vec<HeadRow> = (0..20).map(|i| basis.encode(&[i as f32; 8])).collect();
+    let mut codes = HeadCodes::new(8, HeadRanges::of(&rows));
+    rows.iter().for_each(|row| codes.push(row));
     codes.set(17, &basis.encode(&[-4.0; 8]));
     let query = basis.query(&[-4.0; 8]).unwrap();
-    let mut bounds = [0.0; 32];
-    codes.lower_bounds(&query, 0, &mut bounds);
-    let nearest = (0..20).min_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
-    assert_eq!((nearest, codes.len()), (Some(17), 20));
-    let mut second = [0.0; 16];
-    codes.lower_bounds(&query, 1, &mut second);
-    assert_eq!(second[..4], bounds[16..20]);
+    let bounds = all_bounds(&codes, &query);
+    let nearest = bounds.iter().min_by(|a, b| a.estimate.total_cmp(&b.estimate));
+    assert_eq!((nearest.map(|near| near.row), codes.len()), (Some(17), 20));
+}
+
+#[test]
+fn only_allowed_rows_within_the_limit_are_near() {
+    let basis = HeadBasis::new(Metric::Euclidean, vec![0.0; 16], &axes(16, 16));
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let rows: Vec<HeadRow> = (0..200)
+        .map(|_| basis.encode(&std::array::from_fn::<f32, 16, _>(|_| rng.random_range(-1.0..1.0))))
+        .collect();
+    let mut codes = HeadCodes::new(16, HeadRanges::of(&rows));
+    rows.iter().for_each(|row| codes.push(row));
+    let query = basis.query(&[0.3; 16]).unwrap();
+    let bounds = all_bounds(&codes, &query);
+    let mut sorted: Vec<f32> = bounds.iter().map(|near| near.lower).collect();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let limit = sorted[60];
+    let allowed: [u64; 4] = [0x0f0f, 0, u64::MAX << 40, 0x55];
+    let holds = |row: u32| allowed[row as usize / 64] >> (row % 64) & 1 == 1;
+    let mut near = Vec::new();
+    codes.near(&query, 0..13, &allowed, limit, &mut near);
+    let expected: Vec<Near> =
+        bounds.iter().copied().filter(|near| near.lower <= limit && holds(near.row)).collect();
+    assert_eq!(near, expected);
+    assert!(!near.is_empty());
+    near.clear();
+    codes.near(&query, 4..12, &allowed[1..], limit, &mut near);
+    assert_eq!(near, expected.into_iter().filter(|near| (64..192).contains(&near.row)).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_outside_the_ranges_are_always_near() {
+    let basis = HeadBasis::new(Metric::Euclidean, vec![0.0; 8], &axes(8, 8));
+    let mut codes = HeadCodes::new(8, HeadRanges::of(&[basis.encode(&[1.0; 8])]));
+    codes.push(&basis.encode(&[1.0; 8]));
+    codes.push(&basis.encode(&[100.0; 8]));
+    let query = basis.query(&[1.0; 8]).unwrap();
+    let bounds = all_bounds(&codes, &query);
+    assert_eq!((codes.unbounded(), bounds[1].lower), (1, f32::NEG_INFINITY));
+    assert!(bounds[0].lower > f32::NEG_INFINITY);
 }

@@ -1,0 +1,146 @@
+//! Which codes to keep, if any.
+//!
+//! How many leading directions the head codes cover, and whether eight-bit codes are kept, is chosen from the data: for
+//! each choice, a sample tells which share of the rows its bounds leave, and the one that reads least memory wins, if it
+//! wins over the plain scan at all.
+
+use super::FlatScan;
+use super::bounds::{Bounds, Fine, encode};
+use super::cascade::Limit;
+use crate::{BitSet, Request, Vectors};
+use vdb_distance::Metric;
+use vdb_quant::{BLOCK_ROWS, HeadBasis, HeadCodes, HeadRanges, MAX_DIM, leading_directions, spread};
+
+/// Rows that the directions are found in.
+const TRAINING_ROWS: usize = 4_096;
+/// Rows and queries that a head's length is judged by.
+const JUDGED_ROWS: usize = 4_096;
+const JUDGED_QUERIES: usize = 24;
+/// Rows searched for the true neighbours of the judging queries.
+const TRUTH_ROWS: usize = 1 << 17;
+/// A judging query's limit is the distance of this neighbour. Few searches ask for so many, but judging queries are rows
+/// of the data, and real queries often lie farther from it: sentences against definitions, say.
+const JUDGED_K: usize = 100;
+/// The longest head considered.
+pub(super) const LONGEST_HEAD: usize = 384;
+/// Lengths considered, as far as the dimension allows.
+const HEADS: [usize; 14] = [8, 16, 24, 32, 40, 48, 64, 96, 128, 192, 224, 256, 320, LONGEST_HEAD];
+/// What a byte of a survivor costs against a byte of the scan: survivors are read at random and bounded one by one.
+const RANDOM_ACCESS: f64 = 4.0;
+/// What eight-bit codes must save to be worth their memory.
+const FINE_MARGIN: f64 = 1.5;
+/// Bounds are used when they are expected to cost at most this share of the plain scan.
+const WORTHWHILE: f64 = 0.75;
+/// Decides the random turn of the directions. Any number does.
+const SEED: u64 = 0x0f1a7;
+
+/// Codes for all rows, if any head is worth it.
+pub(super) fn train(vectors: &Vectors) -> Option<Bounds> {
+    let metric = vectors.metric();
+    let dim = vectors.dim();
+    if metric == Metric::Manhattan || !(HEADS[0]..=MAX_DIM).contains(&dim) {
+        return None;
+    }
+    let live: Vec<u32> = vectors.live().iter().collect();
+    let (center, sample) = placed_sample(vectors, &evenly(&live, TRAINING_ROWS));
+    let longest = HEADS.into_iter().filter(|&m| m <= dim).max()?;
+    let directions = leading_directions(&sample, dim, longest, SEED);
+    let judge = Judge::new(vectors, &live);
+    let best = HEADS
+        .into_iter()
+        .filter(|&m| m <= dim)
+        .map(|m| HeadBasis::new(metric, center.clone(), &spread(&directions[..m * dim], dim, SEED)))
+        .flat_map(|basis| judge.costs(&basis).map(|(cost, fine)| (cost, fine, basis.clone())))
+        .min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (cost, fine, basis) = best;
+    (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis, fine, vectors))
+}
+
+/// At most `count` of `offsets`, evenly spaced.
+pub(super) fn evenly(offsets: &[u32], count: usize) -> Vec<u32> {
+    let count = count.min(offsets.len());
+    (0..count).map(|i| offsets[i * offsets.len() / count]).collect()
+}
+
+/// The mean of the rows and the centred rows; normalised first under Cosine, as they are coded.
+fn placed_sample(vectors: &Vectors, offsets: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    let dim = vectors.dim();
+    let mut rows = Vec::with_capacity(offsets.len() * dim);
+    let mut sums = vec![0.0f64; dim];
+    let mut counted = 0;
+    for &offset in offsets {
+        let row = vectors.row(offset);
+        let norm = vdb_distance::norm(row);
+        if !vdb_distance::norm_is_ordinary(norm) {
+            continue;
+        }
+        let scale = if vectors.metric() == Metric::Cosine { 1.0 / norm } else { 1.0 };
+        rows.extend(row.iter().map(|value| value * scale));
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value * scale));
+        counted += 1;
+    }
+    let center: Vec<f32> = sums.iter().map(|sum| (sum / f64::from(counted.max(1))) as f32).collect();
+    for row in rows.chunks_exact_mut(dim) {
+        row.iter_mut().zip(&center).for_each(|(value, center)| *value -= center);
+    }
+    (center, rows)
+}
+
+/// Rows of the data as queries, and the k-th distance that a search for them would reach.
+struct Judge<'a> {
+    vectors: &'a Vectors,
+    rows: Vec<u32>,
+    /// A row, and the comparable distance that bounds are held against.
+    queries: Vec<(u32, f32)>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(vectors: &'a Vectors, live: &[u32]) -> Self {
+        let truth_rows = evenly(live, TRUTH_ROWS);
+        let searched = BitSet::from_members(vectors.len(), &truth_rows);
+        // Fewer rows have fewer neighbours as near; the query itself is one of the hits.
+        let k = (JUDGED_K * truth_rows.len()).div_ceil(live.len()) + 1;
+        let queries = evenly(live, JUDGED_QUERIES)
+            .into_iter()
+            .filter_map(|offset| {
+                let query = vectors.row(offset);
+                let request = Request { allowed: Some(&searched), ..Request::new(query, k) };
+                let last = *FlatScan.search(vectors, &request).hits.last()?;
+                Some((offset, Limit::new(vectors).of(vectors.query(query).bound(last.distance))))
+            })
+            .collect();
+        Self { vectors, rows: evenly(live, JUDGED_ROWS), queries }
+    }
+
+    /// Bytes that a search reads per row of the data, a survivor's weighted as random access is: without eight-bit
+    /// codes and with them.
+    fn costs(&self, basis: &HeadBasis) -> [(f64, bool); 2] {
+        let coded = encode(basis, self.vectors, &self.rows);
+        let mut codes = HeadCodes::new(basis.m(), HeadRanges::of(&coded));
+        coded.iter().for_each(|row| codes.push(row));
+        let blocks = self.rows.len().div_ceil(BLOCK_ROWS);
+        let all = BitSet::from_fn(self.rows.len(), |_| true);
+        let mut survivors = 0;
+        let mut near = Vec::new();
+        for &(offset, limit) in &self.queries {
+            let Some(query) = basis.query(self.vectors.row(offset)) else {
+                survivors += self.rows.len();
+                continue;
+            };
+            near.clear();
+            codes.near(&query, 0..blocks, all.words(), limit, &mut near);
+            survivors += near.len();
+        }
+        let judged = (self.rows.len() * self.queries.len()).max(1);
+        let share = survivors as f64 / judged as f64;
+        let row_bytes = (self.vectors.dim() * 4) as f64;
+        let fine_bytes = Fine::row_bytes(self.vectors.dim()) as f64;
+        let projection = basis.m() as f64 * row_bytes / self.vectors.live().count() as f64;
+        let scan = codes.row_bytes() as f64 + projection;
+        // What eight-bit codes leave is hardly more than the hits themselves.
+        [
+            (scan + share * row_bytes * RANDOM_ACCESS, false),
+            (scan + share * fine_bytes * RANDOM_ACCESS * FINE_MARGIN, true),
+        ]
+    }
+}
