@@ -197,8 +197,10 @@ impl<'a> Cascade<'a> {
         fresh.clear();
         self.codes.near(&self.prepared, blocks, allowed, progress.limit, &mut fresh);
         if progress.top.worst().is_none() {
-            fresh.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate));
             let first = fresh.len().min(SURVIVORS.max(self.request.k));
+            if first < fresh.len() {
+                fresh.select_nth_unstable_by(first, |a, b| a.estimate.total_cmp(&b.estimate));
+            }
             self.compare(&fresh[..first], progress);
             fresh.drain(..first);
         }

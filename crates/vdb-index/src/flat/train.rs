@@ -27,8 +27,10 @@ pub(super) const LONGEST_HEAD: usize = 384;
 const HEADS: [usize; 14] = [8, 16, 24, 32, 40, 48, 64, 96, 128, 192, 224, 256, 320, LONGEST_HEAD];
 /// What a byte of a survivor costs against a byte of the scan: survivors are read at random and bounded one by one.
 const RANDOM_ACCESS: f64 = 4.0;
+/// What an eight-bit code costs against its bytes alone: its bound is the longest to compute.
+const FINE_COST: f64 = 1.5;
 /// What eight-bit codes must save to be worth their memory.
-const FINE_MARGIN: f64 = 1.5;
+const FINE_MARGIN: f64 = 1.25;
 /// Bounds are used when they are expected to cost at most this share of the plain scan.
 const WORTHWHILE: f64 = 0.75;
 /// Decides the random turn of the directions. Any number does.
@@ -46,14 +48,20 @@ pub(super) fn train(vectors: &Vectors) -> Option<Bounds> {
     let longest = HEADS.into_iter().filter(|&m| m <= dim).max()?;
     let directions = leading_directions(&sample, dim, longest, SEED);
     let judge = Judge::new(vectors, &live);
-    let best = HEADS
+    let costs: Vec<(HeadBasis, [f64; 2])> = HEADS
         .into_iter()
         .filter(|&m| m <= dim)
         .map(|m| HeadBasis::new(metric, center.clone(), &spread(&directions[..m * dim], dim, SEED)))
-        .flat_map(|basis| judge.costs(&basis).map(|(cost, fine)| (cost, fine, basis.clone())))
-        .min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let (cost, fine, basis) = best;
-    (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis, fine, vectors))
+        .map(|basis| {
+            let costs = judge.costs(&basis);
+            (basis, costs)
+        })
+        .collect();
+    let best = |kind: usize| costs.iter().min_by(|a, b| a.1[kind].total_cmp(&b.1[kind]));
+    let (coarse, fine) = (best(0)?, best(1)?);
+    let is_fine = fine.1[1] * FINE_MARGIN < coarse.1[0];
+    let (basis, cost) = if is_fine { (&fine.0, fine.1[1]) } else { (&coarse.0, coarse.1[0]) };
+    (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis.clone(), is_fine, vectors))
 }
 
 /// At most `count` of `offsets`, evenly spaced.
@@ -114,7 +122,7 @@ impl<'a> Judge<'a> {
 
     /// Bytes that a search reads per row of the data, a survivor's weighted as random access is: without eight-bit
     /// codes and with them.
-    fn costs(&self, basis: &HeadBasis) -> [(f64, bool); 2] {
+    fn costs(&self, basis: &HeadBasis) -> [f64; 2] {
         let coded = encode(basis, self.vectors, &self.rows);
         let mut codes = HeadCodes::new(basis.m(), HeadRanges::of(&coded));
         coded.iter().for_each(|row| codes.push(row));
@@ -138,9 +146,7 @@ impl<'a> Judge<'a> {
         let projection = basis.m() as f64 * row_bytes / self.vectors.live().count() as f64;
         let scan = codes.row_bytes() as f64 + projection;
         // What eight-bit codes leave is hardly more than the hits themselves.
-        [
-            (scan + share * row_bytes * RANDOM_ACCESS, false),
-            (scan + share * fine_bytes * RANDOM_ACCESS * FINE_MARGIN, true),
-        ]
+        let survivors = share * RANDOM_ACCESS;
+        [scan + survivors * row_bytes, scan + survivors * fine_bytes * FINE_COST]
     }
 }
