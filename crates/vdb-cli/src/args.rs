@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use vector_db_rs::{IndexType, Metric};
+use vector_db_rs::{IndexType, LshFamily, Metric};
 
 /// A vector database: store vectors with metadata, find the nearest ones.
 #[derive(Debug, Parser)]
@@ -49,6 +49,23 @@ impl From<IndexName> for IndexType {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LshFamilyName {
+    Hyperplane,
+    FastHyperplane,
+    CrossPolytope,
+}
+
+impl From<LshFamilyName> for LshFamily {
+    fn from(name: LshFamilyName) -> LshFamily {
+        match name {
+            LshFamilyName::Hyperplane => LshFamily::Hyperplane,
+            LshFamilyName::FastHyperplane => LshFamily::FastHyperplane,
+            LshFamilyName::CrossPolytope => LshFamily::CrossPolytope,
+        }
+    }
+}
+
 /// Parameters of an index, the same for every command that builds one.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct IndexArgs {
@@ -58,12 +75,15 @@ pub(crate) struct IndexArgs {
     /// HNSW: beam width while building
     #[arg(long, default_value_t = 200)]
     pub(crate) ef_construction: usize,
-    /// LSH: number of hash tables
-    #[arg(long, default_value_t = 10)]
-    pub(crate) num_tables: usize,
-    /// LSH: hyperplanes per table at most
-    #[arg(long, default_value_t = 20)]
-    pub(crate) num_functions: usize,
+    /// LSH: family of hash functions
+    #[arg(long, value_enum, default_value_t = LshFamilyName::CrossPolytope)]
+    pub(crate) lsh_family: LshFamilyName,
+    /// LSH: number of hash tables [default: 16]
+    #[arg(long)]
+    pub(crate) num_tables: Option<usize>,
+    /// LSH: bits of a table's codes at most [default: as many as suit the records]
+    #[arg(long)]
+    pub(crate) num_functions: Option<usize>,
     /// Seed of everything random about the index
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

@@ -38,7 +38,7 @@ mod vectors;
 pub use bitset::BitSet;
 pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
-pub use lsh::{Lsh, LshParams, LshParts};
+pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};
 pub use top_k::{Hit, TieBreak};
 pub use vectors::Vectors;

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use vdb_distance::Metric;
-use vdb_index::{Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh, LshParams, LshParts, Vectors};
+use vdb_index::{Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh, LshFamily, LshParams, LshParts, Vectors};
 use vdb_storage::codec::{CodecError, Encode, Reader};
 use vdb_storage::container::{ContainerReader, ContainerWriter, FileKind};
 use vdb_storage::{StorageError, write_atomically};
@@ -24,6 +24,8 @@ const KIND: FileKind = FileKind::new(*b"DB  ");
 const NO_ENTRY: u32 = u32::MAX;
 
 const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+const LSH_FAMILIES: [LshFamily; 3] =
+    [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
 const INDEX_TYPES: [IndexType; 3] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW];
 
 /// The place of a value in a table of codes; every value of the type is in it.
@@ -61,13 +63,13 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
             })?;
         }
         Index::Lsh(lsh) => {
-            let LshParts { center, max_norm, trained, codes, .. } = lsh.to_parts();
+            let LshParts { center, max_norm, trained, candidates } = lsh.to_parts();
             file.write_section("lsh.fit", |out| {
                 out.put_f32(max_norm)?;
                 out.put_u64(trained)?;
+                out.put_u64(candidates)?;
                 out.put_f32_slice(&center)
             })?;
-            file.write_section("lsh.codes", |out| out.put_u32_slice(&codes))?;
         }
         Index::Hnsw(hnsw) => {
             let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
@@ -95,9 +97,10 @@ fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
         hnsw.exact_scan_factor as u64,
         hnsw.seed,
         *ef_search as u64,
-        lsh.num_tables as u64,
-        lsh.num_functions as u64,
+        lsh.num_tables.unwrap_or(0) as u64,
+        lsh.num_functions.unwrap_or(0) as u64,
         lsh.seed,
+        u64::from(code_of(&LSH_FAMILIES, lsh.family)),
     ])
 }
 
@@ -180,7 +183,7 @@ impl Sections<'_> {
 
     fn config(&mut self) -> Result<Config, Error> {
         let (dimension, metric, index_type, numbers) = self
-            .decode("config", |reader| Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(9)?)))?;
+            .decode("config", |reader| Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(10)?)))?;
         let dimension = dimension as usize;
         check_dimension(dimension).map_err(|error| self.damaged("config", error.to_string()))?;
         let unknown = |what: &str, code: u8| self.damaged("config", format!("unknown {what} {code}"));
@@ -188,13 +191,18 @@ impl Sections<'_> {
         let index_type =
             *INDEX_TYPES.get(usize::from(index_type)).ok_or_else(|| unknown("index type", index_type))?;
         let numbers: Vec<usize> = numbers.into_iter().map(|number| number as usize).collect();
-        let [rows, m, ef_construction, exact_scan_factor, hnsw_seed, ef_search, tables, functions, lsh_seed] =
+        let [rows, m, ef_construction, exact_scan_factor, hnsw_seed, ef_search, tables, functions, lsh_seed, family] =
             numbers[..]
         else {
-            unreachable!("nine numbers were read");
+            unreachable!("ten numbers were read");
         };
         let hnsw = HnswParams { m, ef_construction, exact_scan_factor, seed: hnsw_seed as u64 };
-        let lsh = LshParams { num_tables: tables, num_functions: functions, seed: lsh_seed as u64 };
+        let family = *LSH_FAMILIES
+            .get(family)
+            .ok_or_else(|| self.damaged("config", format!("unknown hash family {family}")))?;
+        let given = |number: usize| (number != 0).then_some(number);
+        let (num_tables, num_functions) = (given(tables), given(functions));
+        let lsh = LshParams { family, num_tables, num_functions, seed: lsh_seed as u64 };
         Ok(Config { dimension, metric, index_type, rows, params: IndexParams { hnsw, ef_search, lsh } })
     }
 
@@ -264,16 +272,12 @@ impl Sections<'_> {
     }
 
     fn lsh(&mut self, params: LshParams, vectors: &Vectors) -> Result<Lsh, Error> {
-        let (max_norm, trained, center) = self.decode("lsh.fit", |reader| {
-            Ok((reader.f32()?, reader.u64()?, reader.f32_vec(reader.remaining() / 4)?))
+        let parts = self.decode("lsh.fit", |reader| {
+            let (max_norm, trained, candidates) = (reader.f32()?, reader.u64()?, reader.u64()?);
+            let center = reader.f32_vec(reader.remaining() / 4)?;
+            Ok(LshParts { center, max_norm, trained, candidates })
         })?;
-        let rows: Vec<u32> = vectors.live().iter().collect();
-        let codes = self.numbers_to_end("lsh.codes")?;
-        if let Some((index, value)) = not_finite(&center) {
-            return Err(self.damaged("lsh.fit", format!("value {index} of the centre is {value}")));
-        }
-        let parts = LshParts { params, center, max_norm, trained, rows, codes };
-        Lsh::from_parts(vectors, parts).map_err(|reason| self.damaged("lsh.codes", reason))
+        Lsh::from_parts(vectors, params, parts).map_err(|reason| self.damaged("lsh.fit", reason))
     }
 
     fn hnsw(&mut self, params: HnswParams, vectors: &Vectors) -> Result<Hnsw, Error> {

@@ -1,10 +1,11 @@
 //! [`VectorDB`], the database of the specification, and its builder.
 
 use crate::config::check_dimension;
-use crate::index::{Core, IndexParams, check_lsh, check_range};
+use crate::index::{Core, IndexParams, check_range};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
+use vdb_index::LshFamily;
 
 /// Records with vectors, searchable by nearness.
 ///
@@ -241,15 +242,22 @@ impl VectorDBBuilder {
         self
     }
 
-    /// LSH: hash tables (L), 1 to 1,024. More: better recall per candidate, more memory. Default 10.
-    pub fn num_tables(mut self, num_tables: usize) -> Self {
-        self.params.lsh.num_tables = num_tables;
+    /// LSH: the family of hash functions. Default cross-polytope.
+    pub fn lsh_family(mut self, family: LshFamily) -> Self {
+        self.params.lsh.family = family;
         self
     }
 
-    /// LSH: hyperplanes per table (k) at most, 1 to 64; n records use log2(n / 8) of them. Default 20.
-    pub fn num_functions(mut self, num_functions: usize) -> Self {
-        self.params.lsh.num_functions = num_functions;
+    /// LSH: hash tables (L), 1 to 1,024, or `None` for the default, 16. More: better recall per candidate, more memory.
+    pub fn num_tables(mut self, num_tables: impl Into<Option<usize>>) -> Self {
+        self.params.lsh.num_tables = num_tables.into();
+        self
+    }
+
+    /// LSH: bits of a table's codes (k) at most, 1 to 64; n records use log2(n / 2) of them. `None`, the default: as
+    /// many as suit the number of records.
+    pub fn num_functions(mut self, num_functions: impl Into<Option<usize>>) -> Self {
+        self.params.lsh.num_functions = num_functions.into();
         self
     }
 
@@ -270,7 +278,7 @@ impl VectorDBBuilder {
         check_range("m", hnsw.m, 2, 128)
             .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
             .and_then(|()| check_range("ef_search", ef_search, 1, usize::MAX))
-            .and_then(|()| check_lsh(&lsh))
+            .and_then(|()| lsh.check())
             .map_err(Error::InvalidConfig)?;
         Ok(VectorDB { core: Core::new(self.metric, self.dimension, self.index_type, self.params) })
     }

@@ -199,7 +199,7 @@ impl Core {
         let released = match &mut self.index {
             Index::Flat(_) => vec![offset],
             Index::Lsh(lsh) => {
-                lsh.remove(offset);
+                lsh.remove(vectors, offset);
                 vec![offset]
             }
             Index::Hnsw(hnsw) => hnsw.remove(vectors, offset),
@@ -290,11 +290,6 @@ pub(crate) fn check_range(name: &str, value: usize, least: usize, most: usize) -
     Err(format!("{name} is {value}, expected {expected}"))
 }
 
-pub(crate) fn check_lsh(lsh: &LshParams) -> Result<(), String> {
-    check_range("num_tables", lsh.num_tables, 1, 1_024)?;
-    check_range("num_functions", lsh.num_functions, 1, 64)
-}
-
 /// A batch on its way in.
 #[derive(Default)]
 struct Staged {
@@ -327,13 +322,17 @@ impl FlatIndex {
 }
 
 impl LSHIndex {
-    /// An empty index of `num_tables` tables with up to `num_functions` hyperplanes each, as many as suit the number
-    /// of records; `config.index_type` is not looked at.
+    /// An empty index of `num_tables` tables whose codes have up to `num_functions` bits, as many as suit the number of
+    /// records; `config.index_type` is not looked at.
     ///
     /// With `num_tables` outside 1 to 1,024 or `num_functions` outside 1 to 64 every later operation is an error.
     pub fn new(config: VectorDBConfig, num_tables: usize, num_functions: usize) -> Self {
-        let lsh = LshParams { num_tables, num_functions, ..LshParams::default() };
-        let checked = check_lsh(&lsh);
+        let lsh = LshParams {
+            num_tables: Some(num_tables),
+            num_functions: Some(num_functions),
+            ..LshParams::default()
+        };
+        let checked = lsh.check();
         let lsh = if checked.is_ok() { lsh } else { LshParams::default() };
         let params = IndexParams { lsh, ..IndexParams::default() };
         let mut core = Core::from_config(&config, IndexType::LSH, params);

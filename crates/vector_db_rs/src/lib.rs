@@ -63,4 +63,5 @@ pub use index::{FlatIndex, HNSWIndex, LSHIndex, VectorIndex};
 pub use random::{generate_random_vectors, generate_random_vectors_seeded};
 pub use record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions, SearchResult, VectorRecord};
 pub use vdb_distance::Metric;
+pub use vdb_index::LshFamily;
 pub use vdb_storage::StorageError;

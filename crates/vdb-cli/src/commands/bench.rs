@@ -4,12 +4,13 @@
 //! queries at least once and for at least `--seconds`; times are of single searches, recall counts a neighbour as found
 //! by its id or, where distances tie with the last true one, by its distance.
 
-use crate::args::{AnnArgs, IndexName};
+use crate::args::{AnnArgs, IndexArgs, IndexName};
 use crate::commands::builder;
 use crate::dataset::DataSet;
 use crate::formats::{GroundTruth, Matrix};
 use crate::progress;
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use serde::Serialize;
 use std::fs;
 use std::io::Write;
@@ -106,9 +107,17 @@ fn label(args: &AnnArgs) -> String {
     let p = &args.parameters;
     match args.index {
         IndexName::Flat => "vdb flat".to_owned(),
-        IndexName::Lsh => format!("vdb lsh {}x{}", p.num_tables, p.num_functions),
+        IndexName::Lsh => lsh_label(p),
         IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
     }
+}
+
+/// The family, with what was said about the tables.
+fn lsh_label(parameters: &IndexArgs) -> String {
+    let family = parameters.lsh_family.to_possible_value().expect("every family has a name");
+    let number = |given: Option<usize>| given.map_or("auto".to_owned(), |number| number.to_string());
+    let (tables, functions) = (number(parameters.num_tables), number(parameters.num_functions));
+    format!("vdb lsh {} {tables}x{functions}", family.get_name())
 }
 
 fn params(args: &AnnArgs, records: usize) -> Vec<usize> {

@@ -33,6 +33,7 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .index(index.into())
         .m(parameters.m)
         .ef_construction(parameters.ef_construction)
+        .lsh_family(parameters.lsh_family.into())
         .num_tables(parameters.num_tables)
         .num_functions(parameters.num_functions)
         .seed(parameters.seed)

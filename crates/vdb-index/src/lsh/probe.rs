@@ -1,150 +1,160 @@
 //! The order in which buckets are probed: by how far the query's projections are from falling into them.
 //!
-//! A bucket that differs from the query's own in some bits costs the sum of the squared projections of these bits.
-//! Sets of flipped bits are enumerated cheapest first with a heap (Lv et al., VLDB 2007, §4.4): with the bits of a
-//! table sorted by cost, every set is reached exactly once from the set {0} by moving its last member one place on
-//! ("shift") or adding the next place ("expand"). One heap serves all tables, so that a table in which the query lies
-//! close to many hyperplanes is probed more.
+//! A bucket costs the sum of its two cells' costs (`hasher`), and all tables share one order, so that a table in which
+//! the query lies close to many boundaries is probed more (query-directed multi-probe: Lv et al., VLDB 2007, §4.4).
+//! There, buckets come off a heap one by one. Here they come in *shells*, all those whose costs lie between two
+//! thresholds: with both cells' values sorted by cost a shell is enumerated at a few nanoseconds a bucket, and a
+//! counting sort by 256 levels of cost orders it. A heap of some thousand entries costs ten times that.
+//!
+//! Thresholds come from the fact that projections of any vector onto random directions are normally distributed: how
+//! many buckets of a table lie within a cost, in units of the mean squared projection, is found once on random numbers
+//! ([`Reach`]). It decides how the work is cut up, not which buckets come first.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use super::hasher::{Cells, Hasher, cell_projections};
+use super::params::LshFamily;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
-/// Every bucket (table, code) of tables with these costs, likeliest first, in one go: cheaper than probing when many
-/// buckets are needed.
-pub(super) fn ranked(costs: &[Vec<f32>]) -> impl Iterator<Item = (usize, usize)> {
-    let buckets = |(table, costs): (usize, &Vec<f32>)| -> Vec<(f32, usize, usize)> {
-        costs.iter().enumerate().map(|(code, &cost)| (cost, table, code)).collect()
-    };
-    let mut ranked: Vec<(f32, usize, usize)> = costs.iter().enumerate().flat_map(buckets).collect();
-    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    ranked.into_iter().map(|(_, table, code)| (table, code))
+/// Levels of cost that a shell is sorted by.
+const LEVELS: usize = 256;
+/// Tables that thresholds are found on.
+const SAMPLED_TABLES: usize = 8;
+/// The most buckets of a table that a threshold is found for, as a power of two.
+const MOST_DOUBLINGS: usize = 12;
+
+/// A bucket to look into.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Probe {
+    pub(super) cost: f32,
+    pub(super) table: u32,
+    pub(super) code: u32,
 }
 
-/// For every code of a table, the sum of the squared margins of the bits in which it differs from the query's.
-pub(super) fn code_costs(projections: &[f32]) -> Vec<f32> {
-    let mut costs = vec![0.0];
-    for &margin in projections {
-        let (clear, set) = if margin >= 0.0 { (margin * margin, 0.0) } else { (0.0, margin * margin) };
-        for code in 0..costs.len() {
-            costs.push(costs[code] + set);
-            costs[code] += clear;
+/// Within which cost a table has about 2^i buckets, in units of the mean squared projection.
+#[derive(Debug, Clone)]
+pub(super) struct Reach {
+    thresholds: Vec<f32>,
+}
+
+impl Reach {
+    pub(super) fn new(hasher: &Hasher, family: LshFamily) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let Cells { low, high } = hasher.cells;
+        let doublings = MOST_DOUBLINGS.min(low + high);
+        let mut sums = vec![0.0f32; doublings];
+        for _ in 0..SAMPLED_TABLES {
+            let [low, high] = [low, high].map(|bits| {
+                let count = cell_projections(family, bits);
+                let projections: Vec<f32> = (0..count).map(|_| StandardNormal.sample(&mut rng)).collect();
+                let mut costs = Vec::new();
+                hasher.costs(&projections, &mut costs);
+                costs.sort_unstable_by(f32::total_cmp);
+                costs
+            });
+            // Among the cheapest m there is no pair of places i and j with (i + 1)(j + 1) > m.
+            let most = 1 << doublings;
+            let pairs = low.iter().enumerate().flat_map(|(i, a)| high.iter().take(most / (i + 1)).map(move |b| a + b));
+            let mut costs: Vec<f32> = pairs.collect();
+            costs.sort_unstable_by(f32::total_cmp);
+            sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += costs[(1 << i) - 1 + usize::from(i == 0)]);
         }
+        Self { thresholds: sums.into_iter().map(|sum| sum / SAMPLED_TABLES as f32).collect() }
     }
-    costs
-}
 
-/// A set of flipped bits of one table; `set` has bit i for the i-th cheapest projection.
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    cost: f32,
-    table: usize,
-    set: u64,
-}
-
-impl Ord for Probe {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let place = (self.table, self.set).cmp(&(other.table, other.set));
-        self.cost.total_cmp(&other.cost).then(place)
+    /// The cost within which a table has about 2^`doublings` buckets; infinite where that is not known.
+    fn threshold(&self, doublings: usize) -> f32 {
+        self.thresholds.get(doublings).copied().unwrap_or(f32::INFINITY)
     }
 }
 
-impl PartialOrd for Probe {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// One query's buckets, in shells; its memory is used again for the next query.
+#[derive(Debug, Default)]
+pub(super) struct Shells {
+    /// Costs of all values of the low and the high cell of each table, one after the other.
+    costs: Vec<f32>,
+    cell_costs: Vec<f32>,
+    /// The mean squared projection.
+    unit: f32,
+    /// The greatest cost that was enumerated.
+    reached: f32,
+    doublings: usize,
+    low: Vec<(f32, u32)>,
+    high: Vec<(f32, u32)>,
+    found: Vec<Probe>,
+    shell: Vec<Probe>,
 }
 
-impl PartialEq for Probe {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Probe {}
-
-/// What probing needs to know of one table.
-struct TableMargins {
-    /// The query's own code.
-    code: usize,
-    /// (squared margin, bit), cheapest first.
-    sorted: Vec<(f32, u32)>,
-}
-
-/// The buckets (table, code) that a query should look into, likeliest first.
-pub(super) struct ProbeSequence {
-    tables: Vec<TableMargins>,
-    heap: BinaryHeap<Reverse<Probe>>,
-}
-
-impl ProbeSequence {
-    /// `projections` holds `functions` values per table.
-    pub(super) fn new(projections: &[f32], functions: usize) -> Self {
-        let tables: Vec<TableMargins> = projections
-            .chunks_exact(functions)
-            .map(|projections| {
-                let squares = projections.iter().map(|margin| margin * margin);
-                let mut sorted: Vec<(f32, u32)> = squares.zip(0..).collect();
-                sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                TableMargins { code: super::code(projections), sorted }
-            })
-            .collect();
-        let heap = (0..tables.len()).map(|table| Reverse(Probe { cost: 0.0, table, set: 0 })).collect();
-        Self { tables, heap }
-    }
-
-    fn push(&mut self, table: usize, set: u64) {
-        let sorted = &self.tables[table].sorted;
-        let cost = (0..sorted.len()).filter(|i| set >> i & 1 == 1).map(|i| sorted[i].0).sum();
-        self.heap.push(Reverse(Probe { cost, table, set }));
-    }
-}
-
-impl Iterator for ProbeSequence {
-    type Item = (usize, usize);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let Reverse(Probe { table, set, .. }) = self.heap.pop()?;
-        let functions = self.tables[table].sorted.len();
-        if set == 0 {
-            self.push(table, 1);
-        } else {
-            let last = 63 - set.leading_zeros() as usize;
-            if last + 1 < functions {
-                let next = 1u64 << (last + 1);
-                self.push(table, (set ^ (1 << last)) | next);
-                self.push(table, set | next);
+impl Shells {
+    /// Starts with a first shell of about `probes` buckets.
+    pub(super) fn start(&mut self, hasher: &Hasher, projections: &[f32], probes: usize) {
+        self.costs.clear();
+        let mut sum = 0.0;
+        for (low, high) in hasher.shares(projections) {
+            for share in [low, high] {
+                hasher.costs(share, &mut self.cell_costs);
+                self.costs.extend_from_slice(&self.cell_costs);
+                sum += share.iter().map(|projection| projection * projection).sum::<f32>();
             }
         }
-        let TableMargins { code, sorted } = &self.tables[table];
-        let flips = (0..functions).filter(|i| set >> i & 1 == 1).map(|i| 1 << sorted[i].1);
-        Some((table, code ^ flips.sum::<usize>()))
+        let count: usize = hasher.shares(projections).map(|(low, high)| low.len() + high.len()).sum();
+        self.unit = sum / count as f32;
+        self.reached = -1.0;
+        self.doublings = (probes / hasher.tables).max(1).ilog2() as usize;
+    }
+
+    /// The next shell, likeliest bucket first; `None` when all buckets were enumerated, or would be more than `most`.
+    pub(super) fn next(&mut self, hasher: &Hasher, reach: &Reach, most: usize) -> Option<&[Probe]> {
+        let from = self.reached;
+        if from == f32::INFINITY {
+            return None;
+        }
+        let threshold = reach.threshold(self.doublings);
+        let to = if threshold == f32::INFINITY { threshold } else { threshold * self.unit };
+        self.found.clear();
+        let Cells { low, high } = hasher.cells;
+        for (table, costs) in self.costs.chunks_exact((1 << low) + (1 << high)).enumerate() {
+            let (low_costs, high_costs) = costs.split_at(1 << low);
+            sorted_within(low_costs, to, &mut self.low);
+            sorted_within(high_costs, to, &mut self.high);
+            for &(a, low_value) in &self.low {
+                let partners = self.high.iter().skip_while(|(b, _)| a + b <= from);
+                for &(b, high_value) in partners.take_while(|(b, _)| a + b <= to) {
+                    let code = low_value | high_value << low;
+                    self.found.push(Probe { cost: a + b, table: table as u32, code });
+                }
+            }
+            if self.found.len() > most {
+                return None;
+            }
+        }
+        self.reached = to;
+        self.doublings += 1;
+        sort_by_level(&self.found, from.max(0.0), &mut self.shell);
+        Some(&self.shell)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// (cost, value) of the values within a cost, cheapest first.
+fn sorted_within(costs: &[f32], most: f32, sorted: &mut Vec<(f32, u32)>) {
+    sorted.clear();
+    sorted.extend(costs.iter().zip(0..).filter(|(cost, _)| **cost <= most).map(|(&cost, value)| (cost, value)));
+    sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+}
 
-    #[test]
-    fn enumerates_every_bucket_once_cheapest_first() {
-        let projections = [0.5, -0.1, 0.9, -1.5, 0.3, /* second table */ 2.0, -0.2, 0.7, 0.4, -0.6];
-        let probes: Vec<(usize, usize)> = ProbeSequence::new(&projections, 5).collect();
-        assert_eq!(probes.len(), 64);
-        let mut unique = probes.clone();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), 64);
-        let costs: Vec<f32> = probes
-            .iter()
-            .map(|&(table, code)| {
-                let own = &projections[table * 5..table * 5 + 5];
-                code_costs(own)[code]
-            })
-            .collect();
-        assert!(costs.windows(2).all(|pair| pair[0] <= pair[1] + 1e-6), "{costs:?}");
-        assert_eq!((costs[0], costs[1]), (0.0, 0.0));
-        let tables: Vec<Vec<f32>> = projections.chunks(5).map(code_costs).collect();
-        let ranked: Vec<(usize, usize)> = ranked(&tables).collect();
-        assert_eq!(ranked, probes);
+/// Orders probes by their level of cost, stably.
+fn sort_by_level(probes: &[Probe], least: f32, sorted: &mut Vec<Probe>) {
+    let greatest = probes.iter().fold(least, |greatest, probe| greatest.max(probe.cost));
+    let scale = (LEVELS - 1) as f32 / (greatest - least).max(f32::MIN_POSITIVE);
+    let level = |probe: &Probe| ((probe.cost - least) * scale) as usize;
+    let mut places = [0usize; LEVELS + 1];
+    probes.iter().for_each(|probe| places[level(probe).min(LEVELS - 1) + 1] += 1);
+    (1..=LEVELS).for_each(|i| places[i] += places[i - 1]);
+    sorted.clear();
+    sorted.resize(probes.len(), Probe { cost: 0.0, table: 0, code: 0 });
+    for probe in probes {
+        let place = &mut places[level(probe).min(LEVELS - 1)];
+        sorted[*place] = *probe;
+        *place += 1;
     }
 }
