@@ -88,7 +88,28 @@ def faiss_flat(base, l2, k):
     return [0], lambda _: faiss.omp_set_num_threads(1), single
 
 
-PEERS = {"hnswlib M16 efc200": hnswlib, "faiss HNSW M16 efc200": faiss_hnsw, "faiss Flat": faiss_flat}
+def faiss_lsh(base, l2, k, bits_per_value=2):
+    """Signs of random projections, all scanned, the best of them compared exactly; all queries in one batch."""
+    import faiss
+
+    faiss.omp_set_num_threads(2)
+    index = faiss.IndexRefineFlat(faiss.IndexLSH(base.shape[1], bits_per_value * base.shape[1]))
+    index.add(base)
+
+    def set_oversampling(factor):
+        faiss.omp_set_num_threads(1)
+        index.k_factor = factor
+
+    return [4, 16, 64, 256], set_oversampling, lambda queries: index.search(queries, k)[1]
+
+
+PEERS = {
+    "hnswlib M16 efc200": hnswlib,
+    "faiss HNSW M16 efc200": faiss_hnsw,
+    "faiss Flat": faiss_flat,
+    "faiss LSH 2d bits + refine": faiss_lsh,
+    "faiss LSH 8d bits + refine": lambda base, l2, k: faiss_lsh(base, l2, k, 8),
+}
 
 
 def run_peer(args):
@@ -159,6 +180,7 @@ def main():
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--recalls", default="0.95,0.99", help="comma-separated, two or more")
     parser.add_argument("--only", help="comma-separated beginnings of names")
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -180,19 +202,21 @@ def main():
         return statistics.median(values) if values and None not in values else None
 
     text = lambda value, form: "–" if value is None else form.format(value)
-    print(f"| {args.set} | QPS @0.95 | QPS @0.99 | × hnswlib | build s | MB |\n|---|---|---|---|---|---|")
+    recalls = [float(recall) for recall in args.recalls.split(",")]
+    heads = " | ".join(f"QPS @{recall:g}" for recall in recalls)
+    print(f"| {args.set} | {heads} | × hnswlib | build s | MB |\n|---|{'---|' * (len(recalls) + 3)}")
     reference = "hnswlib M16 efc200"
     for name in names:
         if None in rounds[name]:
-            print(f"| {name} | absent | | | | |")
+            print(f"| {name} | absent |{' |' * (len(recalls) + 2)}")
             continue
-        speeds = [median(name, lambda rows, r=recall: qps_at(rows, r)) for recall in (0.95, 0.99)]
+        speeds = [median(name, lambda rows, r=recall: qps_at(rows, r)) for recall in recalls]
         ratios = []
-        for recall, speed in zip((0.95, 0.99), speeds):
+        for recall, speed in zip(recalls, speeds):
             other = median(reference, lambda rows, r=recall: qps_at(rows, r)) if reference in names else None
             ratios.append(text(speed / other if speed and other else None, "{:.2f}"))
         build, memory = (median(name, lambda rows, key=key: rows[0][key]) for key in ("build_s", "rss_mb"))
-        cells = [text(speeds[0], "{:,.0f}"), text(speeds[1], "{:,.0f}"), " / ".join(ratios)]
+        cells = [*(text(speed, "{:,.0f}") for speed in speeds), " / ".join(ratios)]
         print(f"| {name} | {' | '.join(cells)} | {build:.1f} | {memory:.0f} |")
 
 

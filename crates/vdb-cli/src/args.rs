@@ -131,7 +131,7 @@ pub(crate) struct SearchArgs {
     /// HNSW: beam width
     #[arg(long)]
     pub(crate) ef_search: Option<usize>,
-    /// LSH: records to compare at least
+    /// LSH: records to compare [default: as many as find nine in ten neighbours]
     #[arg(long)]
     pub(crate) candidates: Option<usize>,
     /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
@@ -192,7 +192,7 @@ pub(crate) struct AnnArgs {
     /// Threads that search, each one query at a time; the index is built on all cores
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH
+    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default)
     #[arg(long, value_delimiter = ',')]
     pub(crate) params: Vec<usize>,
     /// Shortest time to spend on a setting, in seconds

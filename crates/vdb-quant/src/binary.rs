@@ -16,8 +16,6 @@ use crate::rotation::MAX_DIM;
 
 /// Rows whose distances are counted at a time.
 const STRIP: usize = 64;
-/// Rows that a gather asks memory for ahead.
-const ROWS_AHEAD: usize = 8;
 
 /// The quantizer.
 ///
@@ -143,14 +141,11 @@ impl CodeQuery for BinaryQuery {
 
     fn gather(&self, codes: &[u8], rows: &[u32], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len(), "as many distances as rows");
-        let bytes = self.code.len();
-        for (i, (&row, out)) in rows.iter().zip(out).enumerate() {
-            if let Some(&ahead) = rows.get(i + ROWS_AHEAD) {
-                vdb_distance::prefetch(codes, ahead as usize * bytes, bytes.div_ceil(64).min(4));
-            }
-            let mut count = [0];
-            self.kernel.rows(&self.code, &codes[row as usize * bytes..][..bytes], &mut count);
-            *out = count[0] as f32;
+        let mut counts = [0; STRIP];
+        for (rows, out) in rows.chunks(STRIP).zip(out.chunks_mut(STRIP)) {
+            let counts = &mut counts[..out.len()];
+            self.kernel.gather(&self.code, codes, rows, counts);
+            out.iter_mut().zip(counts).for_each(|(out, count)| *out = *count as f32);
         }
     }
 }

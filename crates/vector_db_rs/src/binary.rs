@@ -182,8 +182,9 @@ impl Sections<'_> {
     }
 
     fn config(&mut self) -> Result<Config, Error> {
-        let (dimension, metric, index_type, numbers) = self
-            .decode("config", |reader| Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(10)?)))?;
+        let (dimension, metric, index_type, numbers) = self.decode("config", |reader| {
+            Ok((reader.u32()?, reader.u8()?, reader.u8()?, reader.u64_vec(10)?))
+        })?;
         let dimension = dimension as usize;
         check_dimension(dimension).map_err(|error| self.damaged("config", error.to_string()))?;
         let unknown = |what: &str, code: u8| self.damaged("config", format!("unknown {what} {code}"));
@@ -191,8 +192,18 @@ impl Sections<'_> {
         let index_type =
             *INDEX_TYPES.get(usize::from(index_type)).ok_or_else(|| unknown("index type", index_type))?;
         let numbers: Vec<usize> = numbers.into_iter().map(|number| number as usize).collect();
-        let [rows, m, ef_construction, exact_scan_factor, hnsw_seed, ef_search, tables, functions, lsh_seed, family] =
-            numbers[..]
+        let [
+            rows,
+            m,
+            ef_construction,
+            exact_scan_factor,
+            hnsw_seed,
+            ef_search,
+            tables,
+            functions,
+            lsh_seed,
+            family,
+        ] = numbers[..]
         else {
             unreachable!("ten numbers were read");
         };

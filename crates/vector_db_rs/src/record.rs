@@ -50,7 +50,9 @@ impl SearchOptions {
         self
     }
 
-    /// How many records an LSH search compares at least, at least `k` in effect. Other indexes pay no heed to it.
+    /// How many records an LSH search compares by eight-bit codes, at least `k` in effect: larger finds more of the true
+    /// neighbours and takes longer. Default: as many as find nine in ten, by what the index saw of its own records.
+    /// Other indexes pay no heed to it.
     pub fn candidates(mut self, candidates: usize) -> Self {
         self.candidates = Some(candidates);
         self

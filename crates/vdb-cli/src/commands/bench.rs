@@ -21,8 +21,8 @@ use vector_db_rs::{HitsAnswer, Metric, SearchOptions, VectorDB, VectorRecord};
 const ENOUGH: f64 = 0.9985;
 
 const EF_SEARCH: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
-/// Shares of the rows that LSH compares, in thousandths.
-const CANDIDATES_PER_MILLE: [usize; 8] = [2, 5, 10, 20, 50, 100, 200, 400];
+/// Records that LSH compares.
+const CANDIDATES: [usize; 9] = [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800];
 
 #[derive(Serialize)]
 struct Row {
@@ -125,7 +125,7 @@ fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
         _ if !args.params.is_empty() => args.params.clone(),
         IndexName::Flat => vec![0],
         IndexName::Hnsw => EF_SEARCH.to_vec(),
-        IndexName::Lsh => CANDIDATES_PER_MILLE.map(|share| records * share / 1_000).to_vec(),
+        IndexName::Lsh => CANDIDATES.into_iter().filter(|&candidates| candidates < records).collect(),
     }
 }
 
@@ -178,6 +178,7 @@ fn measure<'a>(
 ) -> anyhow::Result<Run<'a>> {
     let options = match args.index {
         IndexName::Flat => SearchOptions::new(),
+        IndexName::Lsh if param == 0 => SearchOptions::new(),
         IndexName::Lsh => SearchOptions::new().candidates(param),
         IndexName::Hnsw => SearchOptions::new().ef_search(param),
     };

@@ -100,7 +100,7 @@ fn flat_has_full_recall_under_every_metric_and_format() {
 fn approximate_indexes_gain_recall_with_their_setting() {
     let folder = data_set("l2", l2);
     for (index, label, params) in
-        [("hnsw", "vdb hnsw M8 efc50", "10,40"), ("lsh", "vdb lsh 6x12", "20,60,1000")]
+        [("hnsw", "vdb hnsw M8 efc50", "10,40"), ("lsh", "vdb lsh cross-polytope 6x12", "20,60,1000")]
     {
         let parameters = "--m 8 --ef-construction 50 --num-tables 6 --num-functions 12";
         let rows = bench(&folder, &format!("--index {index} --params {params} {parameters}"));

@@ -70,7 +70,8 @@ impl Buckets {
 
     /// Takes a row out of a bucket; says whether it was there.
     pub(super) fn remove(&mut self, code: u32, row: u32) -> bool {
-        let bucket = &mut self.rows[self.starts[code as usize] as usize..self.starts[code as usize + 1] as usize];
+        let bucket =
+            &mut self.rows[self.starts[code as usize] as usize..self.starts[code as usize + 1] as usize];
         if let Some(place) = bucket.iter().position(|&other| other == row) {
             bucket[place..].rotate_left(1);
             bucket[bucket.len() - 1] = NONE;

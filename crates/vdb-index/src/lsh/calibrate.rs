@@ -46,8 +46,7 @@ fn mean_recall(fitted: &Fitted, vectors: &Vectors, queries: &[(u32, Vec<u32>)], 
     let found: usize = queries
         .par_iter()
         .map(|(row, truth)| {
-            let answer =
-                search::search(fitted, vectors, &request(vectors, *row), vectors.live(), candidates);
+            let answer = search::search(fitted, vectors, &request(vectors, *row), vectors.live(), candidates);
             nearest(answer).iter().filter(|hit| truth.contains(hit)).count()
         })
         .sum();

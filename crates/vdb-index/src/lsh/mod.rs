@@ -134,8 +134,7 @@ impl Lsh {
     pub fn search(&self, vectors: &Vectors, request: &Request<'_>, candidates: Option<usize>) -> Answer {
         let matching = request.matching(vectors);
         let k = request.k.min(matching.count());
-        let default = self.fitted.as_ref().map_or(0, |fitted| fitted.candidates);
-        let default = default.saturating_mul(k.div_ceil(CALIBRATED_HITS));
+        let default = self.fitted.as_ref().map_or(0, |fitted| fitted.default_candidates(vectors, k));
         let wanted = candidates.unwrap_or(default).max(k).min(matching.count());
         let undirected = vectors.query(request.query).is_undirected();
         match &self.fitted {
@@ -174,7 +173,9 @@ impl Lsh {
             return Err(format!("value {index} of the centre is {}", center[index]));
         }
         if !max_norm.is_finite() || max_norm < 0.0 {
-            return Err(format!("rows are lifted to norm {max_norm}, expected a finite number of at least 0"));
+            return Err(format!(
+                "rows are lifted to norm {max_norm}, expected a finite number of at least 0"
+            ));
         }
         // Nothing is fitted to more rows than there are places for; that bounds the tables, too.
         if trained == 0 || trained > vectors.len() as u64 {
@@ -195,7 +196,8 @@ impl Fitted {
         let reach = Reach::new(&hasher, params.family);
         let codes = Codes::new(vectors.metric(), vectors.dim());
         let rows = BitSet::default();
-        let mut fitted = Self { placement, hasher, reach, tables: Vec::new(), codes, rows, trained, candidates: 0 };
+        let mut fitted =
+            Self { placement, hasher, reach, tables: Vec::new(), codes, rows, trained, candidates: 0 };
         let live: Vec<u32> = vectors.live().iter().collect();
         let row_codes = fitted.encode(vectors, &live);
         let (count, bits) = (fitted.hasher.tables, fitted.hasher.cells.bits());
@@ -212,8 +214,7 @@ impl Fitted {
             let hash = |(placed, projections): &mut (Vec<f32>, Vec<f32>), &offset: &u32| {
                 self.hash(vectors, offset, placed, projections)
             };
-            let scratch =
-                || (vec![0.0; self.placement.width()], vec![0.0; self.hasher.projections()]);
+            let scratch = || (vec![0.0; self.placement.width()], vec![0.0; self.hasher.projections()]);
             let coded: Vec<(Vec<u32>, RowCodes)> =
                 batch.par_iter().with_min_len(64).map_init(scratch, hash).collect();
             for (&offset, (table_codes, row_codes)) in batch.iter().zip(&coded) {
@@ -237,6 +238,13 @@ impl Fitted {
         let mut table_codes = vec![0; self.hasher.tables];
         self.hasher.codes(projections, &mut table_codes);
         (table_codes, self.codes.encode(&placed[..vectors.dim()], projections))
+    }
+
+    /// Rows to compare for `k` hits: a share of the live rows, those of all if there were few when it was found.
+    fn default_candidates(&self, vectors: &Vectors, k: usize) -> usize {
+        let live = vectors.live().count() as u64;
+        let scaled = (self.candidates as u64 * live).div_ceil(self.trained as u64);
+        (scaled as usize).saturating_mul(k.div_ceil(CALIBRATED_HITS))
     }
 
     fn insert(&mut self, vectors: &Vectors, offsets: &[u32]) {

@@ -34,7 +34,9 @@ const MAX_TABLES: usize = 1_024;
 const MAX_FUNCTIONS: usize = 64;
 /// Tables when nothing was said.
 const DEFAULT_TABLES: usize = 16;
-/// Rows that share a bucket if they spread evenly. Rows of real data crowd: most lie in fuller buckets.
+/// Rows that share a bucket if they spread evenly. Rows of real data crowd: most lie in fuller buckets. Eight, the usual
+/// rule, leaves buckets too coarse (wordnet-minilm-384, 400 candidates: recall 0.804 at 8, 0.867 at 2, 0.891 at 1, where
+/// queries take 1.5 times as long as at 8).
 const ROWS_PER_BUCKET: usize = 2;
 /// The longest codes: a table's array has an entry per code.
 const MAX_BITS: usize = 20;
@@ -62,8 +64,7 @@ impl LshParams {
 
     /// Bits per table for `rows` rows.
     pub(super) fn bits(&self, rows: usize) -> usize {
-        let per: usize = std::env::var("RPB").ok().and_then(|v| v.parse().ok()).unwrap_or(ROWS_PER_BUCKET);
-        let suitable = (rows / per).max(2).ilog2() as usize;
+        let suitable = (rows / ROWS_PER_BUCKET).max(2).ilog2() as usize;
         suitable.min(MAX_BITS).min(self.num_functions.unwrap_or(MAX_BITS))
     }
 }

@@ -54,10 +54,15 @@ impl Reach {
             });
             // Among the cheapest m there is no pair of places i and j with (i + 1)(j + 1) > m.
             let most = 1 << doublings;
-            let pairs = low.iter().enumerate().flat_map(|(i, a)| high.iter().take(most / (i + 1)).map(move |b| a + b));
+            let pairs = low
+                .iter()
+                .enumerate()
+                .flat_map(|(i, a)| high.iter().take(most / (i + 1)).map(move |b| a + b));
             let mut costs: Vec<f32> = pairs.collect();
             costs.sort_unstable_by(f32::total_cmp);
-            sums.iter_mut().enumerate().for_each(|(i, sum)| *sum += costs[(1 << i) - 1 + usize::from(i == 0)]);
+            sums.iter_mut()
+                .enumerate()
+                .for_each(|(i, sum)| *sum += costs[(1 << i) - 1 + usize::from(i == 0)]);
         }
         Self { thresholds: sums.into_iter().map(|sum| sum / SAMPLED_TABLES as f32).collect() }
     }
@@ -138,7 +143,8 @@ impl Shells {
 /// (cost, value) of the values within a cost, cheapest first.
 fn sorted_within(costs: &[f32], most: f32, sorted: &mut Vec<(f32, u32)>) {
     sorted.clear();
-    sorted.extend(costs.iter().zip(0..).filter(|(cost, _)| **cost <= most).map(|(&cost, value)| (cost, value)));
+    sorted
+        .extend(costs.iter().zip(0..).filter(|(cost, _)| **cost <= most).map(|(&cost, value)| (cost, value)));
     sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
 }
 

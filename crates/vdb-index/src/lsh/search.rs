@@ -35,6 +35,7 @@ struct Scratch {
     lower: Vec<f32>,
     upper: Vec<f32>,
     order: Vec<f32>,
+    tied: Vec<u32>,
 }
 
 /// Searches for the nearest of the `wanted` likeliest matching rows; there are more than those.
@@ -108,7 +109,7 @@ impl Scratch {
     }
 
     /// Keeps the `wanted` rows of the pool whose sketches are nearest to the query's; of those at the same distance
-    /// the ones from likelier buckets.
+    /// the ones of lower offset, so that it does not matter in which order a bucket came to hold its rows.
     fn keep_by_sketch(&mut self, fitted: &Fitted, wanted: usize) {
         if self.pool.len() <= wanted {
             return;
@@ -124,14 +125,18 @@ impl Scratch {
             last += 1;
         }
         let mut kept = 0;
+        self.tied.clear();
         for place in 0..self.pool.len() {
-            let bits = self.order[place] as usize;
-            let keep = bits < last || (bits == last && room > 0);
-            room -= usize::from(keep && bits == last);
-            self.pool[kept] = self.pool[place];
-            kept += usize::from(keep);
+            let (row, bits) = (self.pool[place], self.order[place] as usize);
+            if bits == last {
+                self.tied.push(row);
+            }
+            self.pool[kept] = row;
+            kept += usize::from(bits < last);
         }
         self.pool.truncate(kept);
+        self.tied.sort_unstable();
+        self.pool.extend_from_slice(&self.tied[..room]);
     }
 
     /// Keeps the rows that may be among the `k` nearest by the bounds on their distances.

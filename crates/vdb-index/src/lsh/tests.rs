@@ -6,8 +6,7 @@ use crate::testing::{METRICS, Rng, brute_force, filled, recall};
 use std::collections::{BTreeMap, BTreeSet};
 use vdb_distance::Metric;
 
-const FAMILIES: [LshFamily; 3] =
-    [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
+const FAMILIES: [LshFamily; 3] = [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
 
 fn params(family: LshFamily) -> LshParams {
     LshParams { family, num_tables: Some(8), num_functions: None, seed: 4 }
@@ -65,6 +64,26 @@ fn the_default_finds_nine_in_ten() {
 }
 
 #[test]
+fn few_rows_are_all_compared_however_they_came() {
+    let mut rng = Rng(21);
+    let mut vectors = Vectors::new(Metric::Euclidean, 24);
+    let mut lsh = Lsh::new(LshParams::default());
+    for step in 0..700 {
+        let offset = vectors.push(&rng.clustered(24, 60));
+        lsh.insert(&vectors, &[offset]);
+        if step % 5 == 3 {
+            vectors.remove(offset);
+            lsh.remove(&vectors, offset);
+        }
+        let query = rng.clustered(24, 60);
+        let request = Request::new(&query, 5);
+        let answer = lsh.search(&vectors, &request, None);
+        assert!(answer.exact);
+        assert_eq!(answer.hits, brute_force(&vectors, &request));
+    }
+}
+
+#[test]
 fn all_candidates_give_the_true_answer() {
     for family in FAMILIES {
         for metric in METRICS {
@@ -109,8 +128,7 @@ fn every_size_of_vector_and_table_works() {
     for family in FAMILIES {
         for dim in [1, 2, 3, 63, 64, 65, 130] {
             for (tables, functions) in [(1, 1), (1, 7), (3, 64), (40, 3)] {
-                let (vectors, offsets) =
-                    filled(Metric::DotProduct, (0..700).map(|_| rng.vector(dim)));
+                let (vectors, offsets) = filled(Metric::DotProduct, (0..700).map(|_| rng.vector(dim)));
                 let mut lsh = Lsh::new(LshParams {
                     family,
                     num_tables: Some(tables),
@@ -153,9 +171,8 @@ fn codes_grow_with_the_rows() {
 
 #[test]
 fn parameters_out_of_range_are_told() {
-    let check = |num_tables, num_functions| {
-        LshParams { num_tables, num_functions, ..LshParams::default() }.check()
-    };
+    let check =
+        |num_tables, num_functions| LshParams { num_tables, num_functions, ..LshParams::default() }.check();
     assert_eq!(check(None, None), Ok(()));
     assert_eq!(check(Some(0), None).unwrap_err(), "num_tables is 0, expected 1 to 1024");
     assert_eq!(check(None, Some(65)).unwrap_err(), "num_functions is 65, expected 1 to 64");

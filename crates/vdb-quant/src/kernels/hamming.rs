@@ -14,6 +14,24 @@ use std::sync::OnceLock;
 
 use vdb_distance::{Isa, Kernels};
 
+/// A gather of one instruction set: its `rows` on one row after another, later ones asked for ahead.
+macro_rules! gather {
+    ($feature:meta) => {
+        /// # Safety
+        /// As for `rows`, and every numbered row lies inside `codes`.
+        #[$feature]
+        pub(super) unsafe fn gather(query: &[u8], codes: &[u8], ids: &[u32], out: &mut [u32]) {
+            for (i, (&id, out)) in ids.iter().zip(out).enumerate() {
+                crate::kernels::hamming::ask_ahead(query.len(), codes, ids, i);
+                let row = &codes[id as usize * query.len()..][..query.len()];
+                // SAFETY: this function's own contract, for one row.
+                unsafe { rows(query, row, std::slice::from_mut(out)) };
+            }
+        }
+    };
+}
+use gather;
+
 /// Bytes that codes are a multiple of.
 pub(crate) const WORD: usize = 8;
 
@@ -24,10 +42,22 @@ pub(crate) const WORD: usize = 8;
 /// are as many of its length as there are results.
 type Rows = unsafe fn(&[u8], &[u8], &mut [u32]);
 
+/// A code against the rows of its length with these numbers.
+///
+/// # Safety
+/// As for [`Rows`], but every numbered row lies inside the codes, and there are as many numbers as results.
+type Gather = unsafe fn(&[u8], &[u8], &[u32], &mut [u32]);
+
+/// Rows that a gather asks memory for ahead.
+const ROWS_AHEAD: usize = 8;
+/// The most lines of a row that it asks for.
+const MAX_LINES: usize = 4;
+
 /// Kernels that this CPU can run.
 #[derive(Clone, Copy)]
 pub(crate) struct Hamming {
     rows: Rows,
+    gather: Gather,
 }
 
 impl Hamming {
@@ -46,15 +76,15 @@ impl Hamming {
         match isa {
             Isa::Scalar => Some(PORTABLE),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => std::arch::is_x86_feature_detected!("avx2").then_some(Hamming { rows: avx2::rows }),
+            Isa::Avx2 => std::arch::is_x86_feature_detected!("avx2")
+                .then_some(Hamming { rows: avx2::rows, gather: avx2::gather }),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => (std::arch::is_x86_feature_detected!("avx512f")
                 && std::arch::is_x86_feature_detected!("avx512vpopcntdq"))
-            .then_some(Hamming { rows: avx512::rows }),
+            .then_some(Hamming { rows: avx512::rows, gather: avx512::gather }),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => {
-                std::arch::is_aarch64_feature_detected!("neon").then_some(Hamming { rows: neon::rows })
-            }
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon")
+                .then_some(Hamming { rows: neon::rows, gather: neon::gather }),
             #[allow(unreachable_patterns, reason = "which patterns are left depends on the architecture")]
             _ => None,
         }
@@ -71,9 +101,42 @@ impl Hamming {
         // SAFETY: a `Hamming` is made only for a CPU with its instructions; the lengths were checked above.
         unsafe { (self.rows)(query, rows, out) }
     }
+
+    /// Writes the distances of `query` to the rows of `codes` with the numbers in `ids`.
+    ///
+    /// # Panics
+    /// When the query is empty or no multiple of 8 bytes, a row is not in `codes`, or `ids` and `out` differ in length.
+    #[inline]
+    pub(crate) fn gather(self, query: &[u8], codes: &[u8], ids: &[u32], out: &mut [u32]) {
+        assert!(!query.is_empty() && query.len().is_multiple_of(WORD), "codes of whole words");
+        assert_eq!(ids.len(), out.len(), "as many distances as rows");
+        if let Some(&last) = ids.iter().max() {
+            let end = (last as usize).checked_add(1).and_then(|rows| rows.checked_mul(query.len()));
+            assert!(end.is_some_and(|end| end <= codes.len()), "row {last} is not there");
+        }
+        // SAFETY: a `Hamming` is made only for a CPU with its instructions; the lengths were checked above, and the
+        // last of the rows lies inside the codes, hence all do.
+        unsafe { (self.gather)(query, codes, ids, out) }
+    }
 }
 
-const PORTABLE: Hamming = Hamming { rows: portable };
+/// Asks for the row that a gather reads a few rows after number `i`.
+#[inline(always)]
+fn ask_ahead(bytes: usize, codes: &[u8], ids: &[u32], i: usize) {
+    if let Some(&ahead) = ids.get(i + ROWS_AHEAD) {
+        vdb_distance::prefetch(codes, ahead as usize * bytes, bytes.div_ceil(64).min(MAX_LINES));
+    }
+}
+
+const PORTABLE: Hamming = Hamming { rows: portable, gather: portable_gather };
+
+fn portable_gather(query: &[u8], codes: &[u8], ids: &[u32], out: &mut [u32]) {
+    for (i, (&id, out)) in ids.iter().zip(out).enumerate() {
+        ask_ahead(query.len(), codes, ids, i);
+        let row = &codes[id as usize * query.len()..][..query.len()];
+        portable(query, row, std::slice::from_mut(out));
+    }
+}
 
 /// The definition: every other kernel equals this one.
 fn portable(query: &[u8], rows: &[u8], out: &mut [u32]) {
@@ -120,6 +183,11 @@ mod tests {
                     let mut out = vec![7; rows];
                     kernel.rows(&query, codes, &mut out);
                     assert_eq!(out, expected, "{isa} with {words} words");
+                    let ids: Vec<u32> = (0..rows as u32).rev().chain(0..rows as u32).collect();
+                    let mut picked = vec![7; 2 * rows];
+                    kernel.gather(&query, codes, &ids, &mut picked);
+                    let again: Vec<u32> = ids.iter().map(|&id| expected[id as usize]).collect();
+                    assert_eq!(picked, again, "{isa} with {words} words");
                 }
             }
         }

@@ -4,9 +4,12 @@
 //! After the "FHT-Kac" rotation of the RaBitQ library (Gao and Long, SIGMOD 2024, and its extension of 2025); the
 //! Givens rounds are steps of Kac's walk. Every step is orthogonal, so the whole is, whatever the seed. The number of
 //! values need not be a power of two, nor even; callers that want whole cache lines pad to a multiple of 64.
-//! Version 1 is this order of steps with signs from SplitMix64 of the seed; it must never change.
+//! Version 1 is this order of steps with signs from SplitMix64 of the seed; it must never change. The steps are compiled
+//! for several instruction sets; they add and multiply one by one, never fused, so the results are the same bit for bit.
 
 use std::ops::{Add, Mul, Sub};
+
+use vdb_distance::{Isa, Kernels};
 
 use super::{MAX_DIM, RotationSlack, assert_dim, split_mix};
 
@@ -77,7 +80,21 @@ impl FhtKac {
     pub(super) fn apply(&self, input: &[f32], output: &mut [f32]) {
         output[..self.dim].copy_from_slice(input);
         output[self.dim..].fill(0.0);
-        self.forward(output);
+        self.forward_with(Kernels::get(), output);
+    }
+
+    /// [`forward`](Self::forward) in single precision, compiled for the instruction set of `kernels`.
+    pub(super) fn forward_with(&self, kernels: &Kernels, values: &mut [f32]) {
+        match kernels.isa() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: kernels are given out only where the CPU has their instruction set, here AVX-512F.
+            Isa::Avx512 => unsafe { forward_avx512(self, values) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: kernels are given out only where the CPU has their instruction set, here AVX2.
+            Isa::Avx2 => unsafe { forward_avx2(self, values) },
+            // NEON is part of every AArch64 target, so the plain build has it.
+            _ => self.forward(values),
+        }
     }
 
     pub(super) fn apply_inverse(&self, rotated: &[f32], vector: &mut [f32]) {
@@ -92,6 +109,7 @@ impl FhtKac {
     }
 
     /// Rotates `output_dim` values in place.
+    #[inline(always)]
     pub(super) fn forward<F: Real>(&self, values: &mut [F]) {
         for round in 0..ROUNDS {
             self.flip_signs(values, round);
@@ -100,12 +118,29 @@ impl FhtKac {
         }
     }
 
+    #[inline(always)]
     fn flip_signs<F: Real>(&self, values: &mut [F], round: usize) {
         let signs = &self.signs[round * self.output_dim..][..self.output_dim];
         for (value, &sign) in values.iter_mut().zip(signs) {
             *value = value.flip(sign);
         }
     }
+}
+
+/// # Safety
+/// The CPU has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn forward_avx512(rotation: &FhtKac, values: &mut [f32]) {
+    rotation.forward(values);
+}
+
+/// # Safety
+/// The CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn forward_avx2(rotation: &FhtKac, values: &mut [f32]) {
+    rotation.forward(values);
 }
 
 /// The arithmetic that a rotation needs, in either precision.
@@ -116,6 +151,7 @@ pub(super) trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Outp
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn new(value: f64) -> f32 {
         value as f32
     }
@@ -138,6 +174,7 @@ impl Real for f64 {
 }
 
 /// The first greatest power of two of the values in even rounds, the last in odd ones.
+#[inline(always)]
 fn window<F>(values: &mut [F], round: usize) -> &mut [F] {
     let len = 1 << values.len().ilog2();
     let start = if round.is_multiple_of(2) { 0 } else { values.len() - len };
@@ -145,6 +182,7 @@ fn window<F>(values: &mut [F], round: usize) -> &mut [F] {
 }
 
 /// The orthonormal Hadamard transform of a power of two of values. It is its own inverse.
+#[inline(always)]
 pub(super) fn transform<F: Real>(values: &mut [F]) {
     // Scaled first, so that no partial sum is longer than the vector: nothing overflows that need not.
     let scale = F::new(1.0 / (values.len() as f64).sqrt());
@@ -177,6 +215,7 @@ pub(super) fn transform<F: Real>(values: &mut [F]) {
 
 /// Mixes value `i` of the first half with value `i` of the second: their normalised sum and difference. The middle of
 /// an odd number of values stays.
+#[inline(always)]
 fn givens<F: Real>(values: &mut [F]) {
     let half = values.len() / 2;
     let scale = F::new(std::f64::consts::FRAC_1_SQRT_2);

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use vdb_distance::reference;
+use vdb_distance::{Isa, Kernels};
 
 use super::{Dense, FhtKac, Pca, PcaConfig, Rotation, RotationError, eigen, fht, split_mix};
 
@@ -131,6 +132,26 @@ fn transforming_twice_returns_the_values_and_a_single_value_becomes_even() {
         assert!((twice[len / 2] - expected / (len as f64).sqrt()).abs() < 1e-12);
         fht::transform(&mut twice);
         assert!(values.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-12), "{len}");
+    }
+}
+
+#[test]
+fn the_fast_rotation_is_the_same_on_every_instruction_set() {
+    for dim in (1..=70).chain([127, 128, 130, 384, 449, 784, 832, 1536]) {
+        let rotation = FhtKac::new(dim, dim.next_multiple_of(64), 9);
+        let mut vector = Noise(dim as u64).vector(dim);
+        vector.resize(rotation.output_dim(), 0.0);
+        let mut expected = vector.clone();
+        rotation.forward(&mut expected);
+        for isa in Isa::ALL {
+            let Some(kernels) = Kernels::for_isa(isa) else {
+                eprintln!("skipped: this CPU has no {isa}");
+                continue;
+            };
+            let mut output = vector.clone();
+            rotation.forward_with(&kernels, &mut output);
+            assert!(output.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa} {dim}");
+        }
     }
 }
 

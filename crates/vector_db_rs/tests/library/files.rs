@@ -78,6 +78,32 @@ fn a_loaded_database_goes_on_working() {
 }
 
 #[test]
+fn every_family_of_hash_functions_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db.vdb");
+    for family in [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope] {
+        let lsh = VectorDB::builder().dimension(9).index(IndexType::LSH).lsh_family(family);
+        let mut db = lsh.num_tables(5).num_functions(8).seed(3).build().unwrap();
+        // Some rows in the tables' arrays, some in their chains, some places free.
+        db.batch_insert(generate_random_vectors_seeded(3_000, 9, 1)).unwrap();
+        for i in (0..3_000).step_by(6) {
+            db.delete(&format!("vec_{i}"));
+        }
+        db.batch_insert(generate_random_vectors_seeded(200, 9, 4)).unwrap();
+        db.save_binary(&path).unwrap();
+        let loaded = VectorDB::load_binary(&path).unwrap();
+        for query in generate_random_vectors_seeded(50, 9, 2) {
+            let options = SearchOptions::new().candidates(25);
+            let expected = db.search_with(&query.vector, 10, &options).unwrap();
+            assert!(!expected.exact);
+            assert_eq!(loaded.search_with(&query.vector, 10, &options).unwrap(), expected);
+        }
+        loaded.save_binary(folder.path().join("again.vdb")).unwrap();
+        assert!(fs::read(&path).unwrap() == fs::read(folder.path().join("again.vdb")).unwrap());
+    }
+}
+
+#[test]
 fn equal_databases_give_equal_files() {
     let folder = tempfile::tempdir().unwrap();
     let read = |name: &str| {

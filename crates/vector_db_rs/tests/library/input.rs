@@ -108,6 +108,7 @@ fn an_index_of_impossible_tables_refuses_everything() {
 fn the_builder_names_the_parameter() {
     let builder = || VectorDB::builder().dimension(4);
     check(builder().dimension(65_537).build(), &["dimension is 65537"]);
+    assert!(builder().num_tables(None).build().is_ok());
     check(builder().m(1).build(), &["m is 1, expected 2 to 128"]);
     check(builder().ef_construction(0).build(), &["ef_construction is 0"]);
     check(builder().ef_search(0).build(), &["ef_search is 0, expected at least 1"]);

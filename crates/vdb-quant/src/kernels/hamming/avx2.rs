@@ -7,8 +7,11 @@ use std::arch::x86_64::{
     _mm256_xor_si256,
 };
 
+super::gather!(target_feature(enable = "avx2"));
+
 /// # Safety
 /// The CPU has AVX2; the query is a multiple of 8 bytes, at least 8.
+#[inline]
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn rows(query: &[u8], rows: &[u8], out: &mut [u32]) {
     let counts = _mm256_setr_epi8(

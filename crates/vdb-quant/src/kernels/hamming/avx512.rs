@@ -7,8 +7,11 @@ use std::arch::x86_64::{
 
 use super::WORD;
 
+super::gather!(target_feature(enable = "avx512f,avx512vpopcntdq"));
+
 /// # Safety
 /// The CPU has AVX-512F and VPOPCNTDQ; the query is a multiple of 8 bytes, at least 8.
+#[inline]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 pub(super) unsafe fn rows(query: &[u8], rows: &[u8], out: &mut [u32]) {
     let whole = query.len() / 64 * 64;

@@ -2,8 +2,11 @@
 
 use std::arch::aarch64::{vaddlvq_u8, vcntq_u8, veorq_u8, vld1q_u8};
 
+super::gather!(target_feature(enable = "neon"));
+
 /// # Safety
 /// The CPU has NEON; the query is a multiple of 8 bytes, at least 8.
+#[inline]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn rows(query: &[u8], rows: &[u8], out: &mut [u32]) {
     let whole = query.len() / 16 * 16;
