@@ -9,7 +9,9 @@
 
 use std::ops::{Add, Mul, Sub};
 
-use vdb_distance::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use vdb_distance::Isa;
+use vdb_distance::Kernels;
 
 use super::{MAX_DIM, RotationSlack, assert_dim, split_mix};
 
@@ -85,16 +87,18 @@ impl FhtKac {
 
     /// [`forward`](Self::forward) in single precision, compiled for the instruction set of `kernels`.
     pub(super) fn forward_with(&self, kernels: &Kernels, values: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
         match kernels.isa() {
-            #[cfg(target_arch = "x86_64")]
             // SAFETY: kernels are given out only where the CPU has their instruction set, here AVX-512F.
-            Isa::Avx512 => unsafe { forward_avx512(self, values) },
-            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => return unsafe { forward_avx512(self, values) },
             // SAFETY: kernels are given out only where the CPU has their instruction set, here AVX2.
-            Isa::Avx2 => unsafe { forward_avx2(self, values) },
-            // NEON is part of every AArch64 target, so the plain build has it.
-            _ => self.forward(values),
+            Isa::Avx2 => return unsafe { forward_avx2(self, values) },
+            _ => {}
         }
+        // NEON is part of every AArch64 target, so the plain build has it.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = kernels;
+        self.forward(values);
     }
 
     pub(super) fn apply_inverse(&self, rotated: &[f32], vector: &mut [f32]) {
