@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod bitset;
+mod coded;
 mod flat;
 mod hash;
 mod hnsw;
@@ -36,6 +37,7 @@ mod top_k;
 mod vectors;
 
 pub use bitset::BitSet;
+pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};

@@ -1,6 +1,6 @@
 //! Binary codes: the signs of a vector's values, compared by the number of bits in which they differ.
 //!
-//! Bit `i % 8` of byte `i / 8` is set when value i is above the centre's value i, or above zero. Codes are padded with
+//! Bit `i % 8` of byte `i / 8` is set when value i of the vector, less the centre and rotated, is above zero. Codes are padded with
 //! zeros to whole words of 8 bytes, so every row of a matrix of codes is read in words. Invariant: two codes' bits
 //! past the dimension are equal and count for nothing.
 //!
@@ -12,7 +12,7 @@ use vdb_distance::Metric;
 use crate::kernels::hamming::{Hamming, WORD};
 use crate::parameters::{Kind, ParametersError, Reader, Writer};
 use crate::quantizer::{CodeQuery, Quantizer};
-use crate::rotation::MAX_DIM;
+use crate::rotation::{MAX_DIM, Rotation};
 
 /// Rows whose distances are counted at a time.
 const STRIP: usize = 64;
@@ -22,9 +22,9 @@ const STRIP: usize = 64;
 /// Its queries give the Hamming distance under every metric: an order, not a distance of the metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
-    dim: usize,
     /// Zeros in a quantizer without a centre.
     centre: Vec<f32>,
+    rotation: Rotation,
 }
 
 impl Binary {
@@ -43,8 +43,20 @@ impl Binary {
     /// When `centre` is empty.
     #[must_use]
     pub fn centred(centre: Vec<f32>) -> Binary {
-        assert!(!centre.is_empty(), "vectors have at least one value");
-        Binary { dim: centre.len(), centre }
+        let rotation = Rotation::identity(centre.len());
+        Binary::rotated(centre, rotation)
+    }
+
+    /// Signs of the rotated differences to `centre`: after a random rotation every bit tells as much as any other,
+    /// whatever the scales and correlations of the values are.
+    ///
+    /// # Panics
+    /// When the rotation takes vectors of another dimension or has a centre of its own.
+    #[must_use]
+    pub fn rotated(centre: Vec<f32>, rotation: Rotation) -> Binary {
+        assert_eq!(centre.len(), rotation.dim(), "the centre and the rotation differ in dimension");
+        assert!(rotation.centre().is_none(), "a rotation without a centre of its own");
+        Binary { centre, rotation }
     }
 
     /// The centre; zeros if none was given.
@@ -52,11 +64,12 @@ impl Binary {
         &self.centre
     }
 
-    /// The centre, for [`from_bytes`](Self::from_bytes).
+    /// The centre and the rotation, for [`from_bytes`](Self::from_bytes).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(Kind::Binary);
-        writer.len(self.dim);
+        writer.len(self.centre.len());
         writer.f32s(&self.centre);
+        writer.nested(&self.rotation.to_bytes());
         writer.finish()
     }
 
@@ -68,8 +81,22 @@ impl Binary {
         let mut reader = Reader::new(bytes, Kind::Binary)?;
         let dim = reader.len("dimension", 1, MAX_DIM)?;
         let centre = reader.f32s("centre", dim)?;
+        let invalid = ParametersError::Invalid { field: "rotation" };
+        let rotation = Rotation::from_bytes(reader.nested()?).map_err(|_| invalid.clone())?;
         reader.finish()?;
-        Ok(Binary::centred(centre))
+        if rotation.dim() != dim || rotation.centre().is_some() {
+            return Err(invalid);
+        }
+        Ok(Binary { centre, rotation })
+    }
+
+    /// The rotated difference to the centre.
+    fn placed(&self, vector: &[f32]) -> Vec<f32> {
+        assert_eq!(vector.len(), self.centre.len(), "the vector and the quantizer differ in dimension");
+        let difference: Vec<f32> = vector.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();
+        let mut rotated = vec![0.0; self.rotation.output_dim()];
+        self.rotation.apply(&difference, &mut rotated);
+        rotated
     }
 }
 
@@ -77,30 +104,29 @@ impl Quantizer for Binary {
     type Query<'a> = BinaryQuery;
 
     fn dim(&self) -> usize {
-        self.dim
+        self.centre.len()
     }
 
     fn code_bytes(&self) -> usize {
-        self.dim.div_ceil(8).next_multiple_of(WORD)
+        self.rotation.output_dim().div_ceil(8).next_multiple_of(WORD)
     }
 
     fn encode(&self, vector: &[f32], code: &mut [u8]) {
-        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
         assert_eq!(code.len(), self.code_bytes(), "the code has another length");
         code.fill(0);
-        for ((byte, values), centre) in code.iter_mut().zip(vector.chunks(8)).zip(self.centre.chunks(8)) {
-            let bits = values.iter().zip(centre).enumerate();
-            *byte = bits.fold(0, |byte, (i, (value, centre))| byte | u8::from(value > centre) << i);
+        for (byte, values) in code.iter_mut().zip(self.placed(vector).chunks(8)) {
+            *byte = values.iter().enumerate().fold(0, |byte, (i, &value)| byte | u8::from(value > 0.0) << i);
         }
     }
 
-    /// One above or below the centre in every value: a direction, as the lengths are lost.
+    /// One above or below the centre in every rotated value: a direction, as the lengths are lost.
     fn decode(&self, code: &[u8], vector: &mut [f32]) {
-        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
+        assert_eq!(vector.len(), self.centre.len(), "the vector and the quantizer differ in dimension");
         assert_eq!(code.len(), self.code_bytes(), "the code has another length");
-        for (i, (value, centre)) in vector.iter_mut().zip(&self.centre).enumerate() {
-            *value = centre + if code[i / 8] >> (i % 8) & 1 == 1 { 1.0 } else { -1.0 };
-        }
+        let sign = |i: usize| if code[i / 8] >> (i % 8) & 1 == 1 { 1.0 } else { -1.0 };
+        let signs: Vec<f32> = (0..self.rotation.output_dim()).map(sign).collect();
+        self.rotation.apply_inverse(&signs, vector);
+        vector.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value += centre);
     }
 
     fn query(&self, _metric: Metric, query: &[f32]) -> BinaryQuery {
@@ -182,6 +208,9 @@ mod tests {
             quantizer.encode(&decoded, &mut again);
             assert_eq!(again, codes[..bytes]);
             assert_eq!(Binary::from_bytes(&quantizer.to_bytes()).unwrap(), quantizer);
+            let turned = Binary::rotated(quantizer.centre().to_vec(), Rotation::fht(dim, 3));
+            assert_eq!(turned.code_bytes(), dim.next_multiple_of(64) / 8);
+            assert_eq!(Binary::from_bytes(&turned.to_bytes()).unwrap(), turned);
         }
         assert_eq!(Binary::new(3).centre(), &[0.0; 3]);
     }

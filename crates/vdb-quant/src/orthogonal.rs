@@ -28,6 +28,20 @@ impl Orthogonal {
         vdb_distance::Kernels::get().dot_rows(input, &self.rows, self.dim, 0, output);
     }
 
+    /// [`apply`](Self::apply) for consecutive vectors, some rows of the matrix at a time, so that those stay in the
+    /// first cache.
+    pub(crate) fn apply_batch(&self, input: &[f32], output: &mut [f32]) {
+        const TILE: usize = 16;
+        assert_eq!((input.len(), input.len() % self.dim), (output.len(), 0), "as many whole vectors");
+        for first in (0..self.dim).step_by(TILE) {
+            let rows = first..(first + TILE).min(self.dim);
+            for (input, output) in input.chunks_exact(self.dim).zip(output.chunks_exact_mut(self.dim)) {
+                let output = &mut output[rows.clone()];
+                vdb_distance::Kernels::get().dot_rows(input, &self.rows, self.dim, first, output);
+            }
+        }
+    }
+
     /// Writes `Rᵀ·input`.
     pub(crate) fn apply_inverse(&self, input: &[f32], output: &mut [f32]) {
         assert_eq!((input.len(), output.len()), (self.dim, self.dim), "dimensions of the rotation");

@@ -17,12 +17,15 @@ use vdb_distance::{Kernels, Metric};
 
 use crate::kmeans::{CentroidSearch, KMeans, KMeansConfig, KMeansError};
 use crate::parameters::{Kind, ParametersError, Reader, Writer};
-use crate::quantizer::{CodeQuery, Quantizer};
+use crate::quantizer::{CodeQuery, Quantizer, assert_batch};
 use crate::rabitq::normalised;
 use crate::rotation::MAX_DIM;
 
 /// Rows that a gather asks memory for ahead.
 const ROWS_AHEAD: usize = 8;
+
+/// Vectors that are encoded a piece at a time.
+const ENCODE_STRIP: usize = 64;
 
 /// Bits per piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,18 +166,6 @@ impl ProductQuantizer {
         self.bits
     }
 
-    /// Encodes consecutive vectors on all threads of the current pool.
-    ///
-    /// # Panics
-    /// When `rows` are no whole vectors or `codes` not as many codes.
-    pub fn encode_all(&self, rows: &[f32], codes: &mut [u8]) {
-        assert_eq!(rows.len() % self.dim, 0, "rows are whole vectors");
-        assert_eq!(codes.len(), rows.len() / self.dim * self.code_bytes(), "one code per vector");
-        let rows = rows.par_chunks_exact(self.dim);
-        rows.zip(codes.par_chunks_exact_mut(self.code_bytes()))
-            .for_each(|(row, code)| self.encode(row, code));
-    }
-
     /// The codebook, for [`from_bytes`](Self::from_bytes).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(Kind::Product);
@@ -210,15 +201,23 @@ impl ProductQuantizer {
         Ok(ProductQuantizer { dim, bits, pieces })
     }
 
-    /// The numbers of the nearest centroids.
-    fn numbers(&self, vector: &[f32]) -> impl Iterator<Item = u8> {
-        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
-        self.pieces.iter().map(|piece| {
-            let mut number = [0];
-            piece.search.nearest(piece.of(vector), &mut number, None);
-            // At most 255, as there are at most 256 centroids.
-            number[0] as u8
-        })
+    /// Encodes up to [`ENCODE_STRIP`] vectors; `own` holds a piece of each of them meanwhile.
+    fn encode_strip(&self, vectors: &[f32], codes: &mut [u8], own: &mut Vec<f32>) {
+        let (count, bytes) = (vectors.len() / self.dim, self.code_bytes());
+        let mut numbers = [0; ENCODE_STRIP];
+        codes.fill(0);
+        for (i, piece) in self.pieces.iter().enumerate() {
+            own.clear();
+            vectors.chunks_exact(self.dim).for_each(|vector| own.extend_from_slice(piece.of(vector)));
+            piece.search.nearest(own, &mut numbers[..count], None);
+            let (at, shift) = match self.bits {
+                ProductBits::Four => (i / 2, i % 2 * 4),
+                ProductBits::Eight => (i, 0),
+            };
+            for (code, &number) in codes.chunks_exact_mut(bytes).zip(&numbers) {
+                code[at] |= (number << shift) as u8;
+            }
+        }
     }
 
     /// The centroid number of a piece in a row code.
@@ -264,14 +263,18 @@ impl Quantizer for ProductQuantizer {
     }
 
     fn encode(&self, vector: &[f32], code: &mut [u8]) {
+        assert_eq!(vector.len(), self.dim, "the vector and the quantizer differ in dimension");
         assert_eq!(code.len(), self.code_bytes(), "the code has another length");
-        code.fill(0);
-        for (i, number) in self.numbers(vector).enumerate() {
-            match self.bits {
-                ProductBits::Four => code[i / 2] |= number << (i % 2 * 4),
-                ProductBits::Eight => code[i] = number,
-            }
-        }
+        self.encode_strip(vector, code, &mut Vec::new());
+    }
+
+    /// By strips, a piece at a time: the piece's centroids stay in registers or the first cache.
+    fn encode_all(&self, vectors: &[f32], codes: &mut [u8]) {
+        assert_batch(self, vectors, codes);
+        let strips = vectors.par_chunks(ENCODE_STRIP * self.dim);
+        strips
+            .zip(codes.par_chunks_mut(ENCODE_STRIP * self.code_bytes()))
+            .for_each_init(Vec::new, |own, (vectors, codes)| self.encode_strip(vectors, codes, own));
     }
 
     fn decode(&self, code: &[u8], vector: &mut [f32]) {

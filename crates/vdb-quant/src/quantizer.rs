@@ -1,5 +1,6 @@
 //! The two traits that every code in this crate implements: how vectors become bytes, and how a query reads them.
 
+use rayon::prelude::*;
 use vdb_distance::Metric;
 
 /// Turns vectors of one dimension into codes of one length.
@@ -20,6 +21,19 @@ pub trait Quantizer: Send + Sync {
     /// # Panics
     /// When `vector` does not have [`dim`](Self::dim) values or `code` not [`code_bytes`](Self::code_bytes) bytes.
     fn encode(&self, vector: &[f32], code: &mut [u8]);
+
+    /// Encodes consecutive vectors into consecutive codes on all threads of the current pool; each code is that of
+    /// [`encode`](Self::encode).
+    ///
+    /// # Panics
+    /// When `vectors` are no whole vectors or `codes` not as many codes.
+    fn encode_all(&self, vectors: &[f32], codes: &mut [u8]) {
+        assert_batch(self, vectors, codes);
+        let vectors = vectors.par_chunks_exact(self.dim()).with_min_len(16);
+        vectors
+            .zip(codes.par_chunks_exact_mut(self.code_bytes()))
+            .for_each(|(vector, code)| self.encode(vector, code));
+    }
 
     /// Writes the vector that `code` stands for.
     ///
@@ -50,4 +64,11 @@ pub trait CodeQuery {
     /// # Panics
     /// When a row is not in `codes`, or `rows` and `out` differ in length.
     fn gather(&self, codes: &[u8], rows: &[u32], out: &mut [f32]);
+}
+
+/// Checks that `vectors` are whole vectors and `codes` as many codes.
+pub(crate) fn assert_batch<Q: Quantizer + ?Sized>(quantizer: &Q, vectors: &[f32], codes: &[u8]) {
+    let (dim, bytes) = (quantizer.dim(), quantizer.code_bytes());
+    assert!(vectors.len().is_multiple_of(dim), "{} values are not whole vectors of {dim}", vectors.len());
+    assert_eq!(codes.len(), vectors.len() / dim * bytes, "one code of {bytes} bytes per vector");
 }

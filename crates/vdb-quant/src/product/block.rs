@@ -32,6 +32,21 @@ impl ProductQuantizer {
         }
     }
 
+    /// Writes a row code into a lane of a block, whatever was there.
+    ///
+    /// # Panics
+    /// When the codes have eight bits, there is no such lane, or a length is wrong.
+    pub fn set_lane(&self, code: &[u8], block: &mut [u8], lane: usize) {
+        assert_eq!(self.bits, ProductBits::Four, "blocks hold four-bit codes");
+        assert!(lane < BLOCK_VECTORS, "a block has 32 lanes");
+        assert_eq!(code.len(), self.code_bytes(), "the code has another length");
+        assert_eq!(block.len(), self.block_bytes(), "the block has another length");
+        let (byte, shift) = fastscan::place(lane);
+        for (piece, table) in block.chunks_exact_mut(TABLE_BYTES).enumerate() {
+            table[byte] = table[byte] & !(0x0F << shift) | self.number(code, piece) << shift;
+        }
+    }
+
     /// Encodes up to 32 `vectors`, row-major, as a block.
     ///
     /// # Panics
@@ -39,9 +54,7 @@ impl ProductQuantizer {
     pub fn encode_block(&self, vectors: &[f32], block: &mut [u8]) {
         assert!(vectors.len().is_multiple_of(self.dim), "whole vectors");
         let mut codes = vec![0; vectors.len() / self.dim * self.code_bytes()];
-        for (vector, code) in vectors.chunks_exact(self.dim).zip(codes.chunks_exact_mut(self.code_bytes())) {
-            self.encode(vector, code);
-        }
+        self.encode_all(vectors, &mut codes);
         self.pack_block(&codes, block);
     }
 

@@ -14,13 +14,14 @@
 //! regular where the data span fewer dimensions; directions without data keep their place. Invariant: R is
 //! orthonormal to f32 precision, so products and Euclidean distances of rotated vectors are those of the vectors.
 
+use rayon::prelude::*;
 use vdb_distance::Metric;
 
 use super::{ProductBlockQuery, ProductConfig, ProductError, ProductQuantizer, ProductQuery};
 use crate::kmeans::KMeansError;
 use crate::orthogonal::Orthogonal;
 use crate::parameters::{Kind, ParametersError, Reader, Writer};
-use crate::quantizer::{CodeQuery, Quantizer};
+use crate::quantizer::{CodeQuery, Quantizer, assert_batch};
 use crate::rabitq::normalised;
 use crate::rotation::MAX_DIM;
 
@@ -160,6 +161,19 @@ impl Quantizer for Opq {
         self.product.encode(&self.rotate(vector), code);
     }
 
+    fn encode_all(&self, vectors: &[f32], codes: &mut [u8]) {
+        /// Vectors that share a pass over the rotation.
+        const BATCH: usize = 256;
+        assert_batch(self, vectors, codes);
+        let dim = self.product.dim;
+        let batches = vectors.par_chunks(BATCH * dim).zip(codes.par_chunks_mut(BATCH * self.code_bytes()));
+        batches.for_each(|(vectors, codes)| {
+            let mut rotated = vec![0.0; vectors.len()];
+            self.rotation.apply_batch(vectors, &mut rotated);
+            self.product.encode_all(&rotated, codes);
+        });
+    }
+
     fn decode(&self, code: &[u8], vector: &mut [f32]) {
         let mut rotated = vec![0.0; self.product.dim];
         self.product.decode(code, &mut rotated);
@@ -217,10 +231,9 @@ impl CodeQuery for OpqQuery<'_> {
 }
 
 fn rotate_all(rotation: &Orthogonal, rows: &[f32], dim: usize) -> Vec<f32> {
-    use rayon::prelude::*;
     let mut rotated = vec![0.0; rows.len()];
-    let pairs = rows.par_chunks_exact(dim).zip(rotated.par_chunks_exact_mut(dim));
-    pairs.for_each(|(row, rotated)| rotation.apply(row, rotated));
+    let pairs = rows.par_chunks(64 * dim).zip(rotated.par_chunks_mut(64 * dim));
+    pairs.for_each(|(rows, rotated)| rotation.apply_batch(rows, rotated));
     rotated
 }
 
@@ -254,7 +267,6 @@ fn balanced(rows: &[f32], dim: usize, subspaces: usize) -> Orthogonal {
 
 /// `Σ y·xᵀ` over the vectors x and their decoded rotations y, row-major.
 fn cross_products(product: &ProductQuantizer, rows: &[f32], rotated: &[f32], dim: usize) -> Vec<f64> {
-    use rayon::prelude::*;
     let count = rows.len() / dim;
     let mut codes = vec![0; count * product.code_bytes()];
     product.encode_all(rotated, &mut codes);

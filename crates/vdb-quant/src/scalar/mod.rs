@@ -157,6 +157,10 @@ impl<W: Width> Quantizer for Sq<W> {
         self.write(vector, &rotated(&self.rotation, vector), code);
     }
 
+    fn encode_all(&self, vectors: &[f32], codes: &mut [u8]) {
+        self.encode_rows(vectors, codes);
+    }
+
     fn decode(&self, code: &[u8], vector: &mut [f32]) {
         assert_eq!(code.len(), self.code_bytes(), "a row of {} bytes", self.code_bytes());
         let scale = read_f32(code, code.len() - TRAILER);

@@ -1,0 +1,142 @@
+//! One scan over the codes of the rows that may be hits.
+//!
+//! The set of matching rows is walked a word (64 rows) at a time: empty words and empty blocks are not read, sparse
+//! words gather. RaBitQ codes of several bits are read twice: the first bit of all 32 rows of a block, and the others
+//! of rows whose estimate, less its error bound, is not above the threshold so far. Tasks have a fixed number of rows
+//! and a threshold of their own, so that what is pruned does not depend on the number of threads.
+
+use super::Codes;
+use super::codec::Prepared;
+use super::select::{LANES, Nearest};
+use crate::BitSet;
+use rayon::prelude::*;
+use vdb_quant::{BLOCK_VECTORS, BlockEstimates, BlockQuery};
+
+/// Words of 64 rows that a task scans.
+const TASK_WORDS: usize = 512;
+/// Bytes of codes below which a second thread costs more than it brings.
+const PARALLEL_BYTES: usize = 1 << 20;
+
+pub(super) struct Scan<'a> {
+    pub(super) codes: &'a Codes,
+    pub(super) prepared: &'a Prepared<'a>,
+    pub(super) matching: &'a BitSet,
+}
+
+impl Scan<'_> {
+    /// The `wanted` matching rows with the smallest estimates, in ascending order of their offsets.
+    pub(super) fn nearest(&self, wanted: usize) -> Vec<u32> {
+        let words = &self.matching.words()[..self.codes.len.div_ceil(LANES).min(self.matching.words().len())];
+        let task = |(task, words): (usize, &[u64])| {
+            let mut nearest = Nearest::new(wanted);
+            self.words(words, task * TASK_WORDS, &mut nearest);
+            nearest
+        };
+        let nothing = || Nearest::new(wanted);
+        let read = self.codes.units.len() / self.codes.len.max(1) * self.matching.count();
+        let nearest = if read < PARALLEL_BYTES || rayon::current_num_threads() == 1 {
+            words.chunks(TASK_WORDS).enumerate().map(task).fold(nothing(), Nearest::merge)
+        } else {
+            words.par_chunks(TASK_WORDS).enumerate().map(task).reduce(nothing, Nearest::merge)
+        };
+        nearest.into_offsets()
+    }
+
+    fn words(&self, words: &[u64], first_word: usize, nearest: &mut Nearest) {
+        let mut estimates = [0.0f32; LANES];
+        let mut block = BlockEstimates::default();
+        for (index, &word) in words.iter().enumerate() {
+            let first = (first_word + index) * LANES;
+            let rows = (self.codes.len - first).min(LANES);
+            let word = if rows < LANES { word & ((1 << rows) - 1) } else { word };
+            if word == 0 {
+                continue;
+            }
+            let read = match self.prepared {
+                Prepared::Rows(query) => {
+                    self.rows(&**query, word, first, rows, &mut estimates);
+                    word
+                }
+                Prepared::Blocks(query) => {
+                    for (half, estimates) in
+                        estimates.as_chunks_mut::<BLOCK_VECTORS>().0.iter_mut().enumerate()
+                    {
+                        let mask = (word >> (half * BLOCK_VECTORS)) as u32;
+                        if mask != 0 {
+                            query.scan_block(self.unit(first + half * BLOCK_VECTORS), estimates);
+                        }
+                    }
+                    word
+                }
+                Prepared::Rabitq { query, term, refines } => {
+                    let mut read = 0;
+                    for half in 0..LANES / BLOCK_VECTORS {
+                        let (lane, row) = (half * BLOCK_VECTORS, first + half * BLOCK_VECTORS);
+                        let mut mask = (word >> lane) as u32;
+                        if mask == 0 {
+                            continue;
+                        }
+                        let out = &mut estimates[lane..lane + BLOCK_VECTORS];
+                        if *refines {
+                            query.scan(*term, self.unit(row), mask, &mut block);
+                            mask &= !above(&block, nearest.bound());
+                            for lane in crate::bitset::ones(u64::from(mask), 0) {
+                                let rest = self.rest(row + lane as usize);
+                                let lane = lane as usize;
+                                out[lane] = query.refine(*term, block.product[lane], rest).0;
+                            }
+                        } else {
+                            let out = out.first_chunk_mut().expect("half the lanes are a block");
+                            query.for_list(*term).scan_block(self.unit(row), out);
+                        }
+                        read |= u64::from(mask) << lane;
+                    }
+                    read
+                }
+            };
+            if read != 0 {
+                nearest.offer(first as u32, read, &estimates);
+            }
+        }
+    }
+
+    /// Estimates of the rows of `word`, at their lanes.
+    fn rows(
+        &self,
+        query: &dyn vdb_quant::CodeQuery,
+        word: u64,
+        first: usize,
+        rows: usize,
+        estimates: &mut [f32; LANES],
+    ) {
+        let bytes = self.codes.codec.unit_bytes();
+        if word.count_ones() as usize * 2 > rows {
+            query.distances(&self.codes.units[first * bytes..][..rows * bytes], &mut estimates[..rows]);
+            return;
+        }
+        let (mut picked, mut gathered) = ([0u32; LANES], [0.0f32; LANES]);
+        let count = word.count_ones() as usize;
+        crate::bitset::ones(word, first as u32).zip(&mut picked).for_each(|(row, slot)| *slot = row);
+        query.gather(&self.codes.units, &picked[..count], &mut gathered[..count]);
+        for (&row, &estimate) in picked[..count].iter().zip(&gathered) {
+            estimates[row as usize - first] = estimate;
+        }
+    }
+
+    /// The block that `row`, a multiple of 32, begins.
+    fn unit(&self, row: usize) -> &[u8] {
+        let bytes = self.codes.codec.unit_bytes();
+        &self.codes.units[row / BLOCK_VECTORS * bytes..][..bytes]
+    }
+
+    fn rest(&self, row: usize) -> &[u8] {
+        let bytes = self.codes.codec.rest_bytes();
+        &self.codes.rest[row * bytes..][..bytes]
+    }
+}
+
+/// A bit for every lane that is surely above `bound`; lanes whose estimate is no number are not.
+fn above(block: &BlockEstimates, bound: f32) -> u32 {
+    let lanes = block.distance.iter().zip(&block.error).enumerate();
+    lanes.fold(0, |mask, (lane, (distance, error))| mask | u32::from(distance - error > bound) << lane)
+}
