@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use vector_db_rs::{IndexType, LshFamily, Metric};
+use vector_db_rs::{IndexType, LshFamily, Metric, Quantizer};
 
 /// A vector database: store vectors with metadata, find the nearest ones.
 #[derive(Debug, Parser)]
@@ -84,6 +84,13 @@ pub(crate) struct IndexArgs {
     /// LSH: bits of a table's codes at most [default: as many as suit the records]
     #[arg(long)]
     pub(crate) num_functions: Option<usize>,
+    /// Flat: scan codes and compare only the best exactly: sq8, sq4, pq8, pq4, opq, rabitq1 to rabitq8, binary, f16,
+    /// bf16 or u8; the exact scan when not given
+    #[arg(long)]
+    pub(crate) quantizer: Option<Quantizer>,
+    /// Flat with a product quantizer: pieces that a vector is cut into; 0 for the default
+    #[arg(long, default_value_t = 0)]
+    pub(crate) subspaces: usize,
     /// Seed of everything random about the index
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -134,6 +141,9 @@ pub(crate) struct SearchArgs {
     /// LSH: records to compare [default: as many as find nine in ten neighbours]
     #[arg(long)]
     pub(crate) candidates: Option<usize>,
+    /// Flat with a quantizer: records per result that are compared exactly
+    #[arg(long)]
+    pub(crate) oversampling: Option<usize>,
     /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
     #[arg(long, value_parser = parse_filter)]
     pub(crate) filter: Vec<(String, String)>,
@@ -170,6 +180,27 @@ pub(crate) struct BenchArgs {
 pub(crate) enum Bench {
     /// Recall against queries per second on a data set with ground truth
     Ann(AnnArgs),
+    /// Size, speed and accuracy of every quantizer's codes on a data set with ground truth
+    Quantizers(QuantizersArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuantizersArgs {
+    /// Folder of the data sets
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Data set: a folder with base.*, query.*, gt.ibin and stats.json
+    #[arg(long)]
+    pub(crate) set: String,
+    /// Quantizers to measure, comma-separated, a product quantizer perhaps with its pieces, as in pq8:64; all by default
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) quantizers: Vec<String>,
+    /// Queries to measure with, at most
+    #[arg(long, default_value_t = 200)]
+    pub(crate) queries: usize,
+    /// Print one JSON object per quantizer
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -192,7 +223,8 @@ pub(crate) struct AnnArgs {
     /// Threads that search, each one query at a time; the index is built on all cores
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default)
+    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), oversampling for Flat
+    /// with a quantizer
     #[arg(long, value_delimiter = ',')]
     pub(crate) params: Vec<usize>,
     /// Shortest time to spend on a setting, in seconds

@@ -93,7 +93,8 @@ impl Binary {
     /// The rotated difference to the centre.
     fn placed(&self, vector: &[f32]) -> Vec<f32> {
         assert_eq!(vector.len(), self.centre.len(), "the vector and the quantizer differ in dimension");
-        let difference: Vec<f32> = vector.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();
+        let difference: Vec<f32> =
+            vector.iter().zip(&self.centre).map(|(value, centre)| value - centre).collect();
         let mut rotated = vec![0.0; self.rotation.output_dim()];
         self.rotation.apply(&difference, &mut rotated);
         rotated

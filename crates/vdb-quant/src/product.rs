@@ -24,6 +24,13 @@ use crate::rotation::MAX_DIM;
 /// Rows that a gather asks memory for ahead.
 const ROWS_AHEAD: usize = 8;
 
+/// Codes whose distances are summed up together.
+const STRIP: usize = 64;
+/// Bytes of a code whose tables are used at a time: 16 KB of tables of eight bits.
+const TILE_BYTES: usize = 16;
+/// Sums of a distance.
+const SUMS: usize = 4;
+
 /// Vectors that are encoded a piece at a time.
 const ENCODE_STRIP: usize = 64;
 
@@ -301,18 +308,25 @@ pub struct ProductQuery<'a> {
 }
 
 impl ProductQuery<'_> {
-    #[inline]
-    fn distance(&self, code: &[u8]) -> f32 {
-        // Two sums, so that one look-up need not wait for the addition before it.
-        let mut sums = [0.0; 2];
+    /// Adds the entries for some bytes of a code, as many as there are `tables` for, to its sums: several, so that one
+    /// look-up need not wait for the addition before it.
+    #[inline(always)]
+    fn add(&self, tables: &[f32], code: &[u8], sums: &mut [f32; SUMS]) {
         match self.quantizer.bits {
             ProductBits::Eight => {
-                for (i, (table, &number)) in self.terms.chunks_exact(256).zip(code).enumerate() {
-                    sums[i % 2] += table[usize::from(number)];
+                let (fours, left) = code.as_chunks::<SUMS>();
+                let (four_tables, left_tables) = tables.split_at(fours.len() * SUMS * 256);
+                for (tables, four) in four_tables.as_chunks::<{ SUMS * 256 }>().0.iter().zip(fours) {
+                    for i in 0..SUMS {
+                        sums[i] += tables[i * 256 + usize::from(four[i])];
+                    }
+                }
+                for (i, (table, &number)) in left_tables.chunks_exact(256).zip(left).enumerate() {
+                    sums[i] += table[usize::from(number)];
                 }
             }
             ProductBits::Four => {
-                for (tables, &pair) in self.terms.chunks(32).zip(code) {
+                for (tables, &pair) in tables.chunks(32).zip(code) {
                     sums[0] += tables[usize::from(pair & 0x0F)];
                     // The last byte of an odd number of pieces holds one.
                     if let Some(term) = tables.get(16 + usize::from(pair >> 4)) {
@@ -321,7 +335,38 @@ impl ProductQuery<'_> {
                 }
             }
         }
-        sums[0] + sums[1]
+    }
+
+    /// Floats of the tables for one byte of a code.
+    fn byte_terms(&self) -> usize {
+        match self.quantizer.bits {
+            ProductBits::Eight => 256,
+            ProductBits::Four => 32,
+        }
+    }
+
+    #[inline]
+    fn distance(&self, code: &[u8]) -> f32 {
+        let mut sums = [0.0; SUMS];
+        let tables = self.terms.chunks(TILE_BYTES * self.byte_terms());
+        for (tables, code) in tables.zip(code.chunks(TILE_BYTES)) {
+            self.add(tables, code, &mut sums);
+        }
+        sums.iter().sum()
+    }
+
+    /// The distances to up to [`STRIP`] codes: some tables after the other, so that those stay in the first cache.
+    fn strip(&self, codes: &[u8], out: &mut [f32]) {
+        let mut sums = [[0.0; SUMS]; STRIP];
+        let bytes = self.quantizer.code_bytes();
+        for (tile, tables) in self.terms.chunks(TILE_BYTES * self.byte_terms()).enumerate() {
+            let from = tile * TILE_BYTES;
+            let to = (from + TILE_BYTES).min(bytes);
+            for (code, sums) in codes.chunks_exact(bytes).zip(&mut sums) {
+                self.add(tables, &code[from..to], sums);
+            }
+        }
+        out.iter_mut().zip(sums).for_each(|(out, sums)| *out = sums.iter().sum());
     }
 }
 
@@ -329,8 +374,8 @@ impl CodeQuery for ProductQuery<'_> {
     fn distances(&self, codes: &[u8], out: &mut [f32]) {
         let bytes = self.quantizer.code_bytes();
         assert_eq!(codes.len(), out.len() * bytes, "as many codes as distances");
-        for (code, out) in codes.chunks_exact(bytes).zip(out) {
-            *out = self.distance(code);
+        for (codes, out) in codes.chunks(STRIP * bytes).zip(out.chunks_mut(STRIP)) {
+            self.strip(codes, out);
         }
     }
 

@@ -12,7 +12,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use vdb_distance::Metric;
-use vdb_index::{Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh, LshFamily, LshParams, LshParts, Vectors};
+use vdb_index::{
+    BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh,
+    LshFamily, LshParams, LshParts, Vectors,
+};
 use vdb_storage::codec::{CodecError, Encode, Reader};
 use vdb_storage::container::{ContainerReader, ContainerWriter, FileKind};
 use vdb_storage::{StorageError, write_atomically};
@@ -62,6 +65,7 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
                 out.put_f32_slice(&directions)
             })?;
         }
+        Index::Coded(coded) => write_codes(coded.to_parts(), &mut file)?,
         Index::Lsh(lsh) => {
             let LshParts { center, max_norm, trained, candidates } = lsh.to_parts();
             file.write_section("lsh.fit", |out| {
@@ -84,12 +88,25 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
+fn write_codes<W: io::Write>(parts: CodedParts, file: &mut ContainerWriter<W>) -> io::Result<()> {
+    let CodedParts { params, trained, scale, centre, quantizer, codes, rest } = parts;
+    file.write_section("codes.config", |out| {
+        out.put_str(&params.kind.to_string())?;
+        out.put_u64_slice(&[params.subspaces as u64, params.seed, trained])?;
+        out.put_f32(scale)?;
+        out.put_f32_slice(&centre)
+    })?;
+    file.add_section("codes.quantizer", &quantizer)?;
+    file.add_section("codes.rows", &codes)?;
+    file.add_section("codes.rest", &rest)
+}
+
 fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
     let Core { dimension, params, store, index, .. } = core;
     out.put_u32(*dimension as u32)?;
     out.put_u8(code_of(&METRICS, store.vectors.metric()))?;
     out.put_u8(code_of(&INDEX_TYPES, index.index_type()))?;
-    let IndexParams { hnsw, ef_search, lsh } = params;
+    let IndexParams { hnsw, ef_search, lsh, .. } = params;
     out.put_u64_slice(&[
         store.vectors.len() as u64,
         hnsw.m as u64,
@@ -116,7 +133,7 @@ fn write_metadata(metadata: Option<&HashMap<String, String>>, out: &mut impl io:
 
 pub(crate) fn load(path: &Path) -> Result<Core, Error> {
     let mut file = Sections { path, file: ContainerReader::open(path, KIND)? };
-    let Config { dimension, metric, index_type, rows, params } = file.config()?;
+    let Config { dimension, metric, index_type, rows, mut params } = file.config()?;
     let mut vectors = file.vectors(metric, dimension, rows)?;
     let live = file.words("live", rows.div_ceil(64))?;
     if rows % 64 != 0 && live.last().is_some_and(|word| word >> (rows % 64) != 0) {
@@ -130,8 +147,17 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
     if let Some(offset) = free.iter().find(|&&offset| offset as usize >= rows || is_live(offset as usize)) {
         return Err(file.damaged("free", format!("it lists row {offset}, which is in use or absent")));
     }
+    let distinct = BitSet::from_members(rows, &free).count();
+    if distinct != free.len() {
+        return Err(file.damaged("free", format!("{} rows, of which {distinct} are different", free.len())));
+    }
     let records = file.records(&vectors)?;
     let index = match index_type {
+        IndexType::Flat if file.holds("codes.config") => {
+            let coded = file.coded(&vectors)?;
+            params.coded = Some(*coded.params());
+            Index::Coded(coded)
+        }
         IndexType::Flat => Index::Flat(file.flat(&vectors)?),
         IndexType::LSH => Index::Lsh(file.lsh(params.lsh, &vectors)?),
         IndexType::HNSW => Index::Hnsw(file.hnsw(params.hnsw, &vectors)?),
@@ -214,7 +240,13 @@ impl Sections<'_> {
         let given = |number: usize| (number != 0).then_some(number);
         let (num_tables, num_functions) = (given(tables), given(functions));
         let lsh = LshParams { family, num_tables, num_functions, seed: lsh_seed as u64 };
-        Ok(Config { dimension, metric, index_type, rows, params: IndexParams { hnsw, ef_search, lsh } })
+        Ok(Config {
+            dimension,
+            metric,
+            index_type,
+            rows,
+            params: IndexParams { hnsw, ef_search, lsh, coded: None },
+        })
     }
 
     fn vectors(&mut self, metric: Metric, dimension: usize, rows: usize) -> Result<Vectors, Error> {
@@ -280,6 +312,29 @@ impl Sections<'_> {
             Ok(FlatParts { trained, fine, center, directions: reader.f32_vec(reader.remaining() / 4)? })
         })?;
         Flat::from_parts(vectors, parts).map_err(|reason| self.damaged("flat.basis", reason))
+    }
+
+    fn holds(&self, section: &str) -> bool {
+        self.file.sections().any(|(name, _)| name == section)
+    }
+
+    fn coded(&mut self, vectors: &Vectors) -> Result<Coded, Error> {
+        let (kind, numbers, scale, centre) = self.decode("codes.config", |reader| {
+            let kind = reader.str()?.to_owned();
+            Ok((kind, reader.u64_vec(3)?, reader.f32()?, reader.f32_vec(reader.remaining() / 4)?))
+        })?;
+        let kind: CodeKind = kind.parse().map_err(|reason| self.damaged("codes.config", reason))?;
+        let params = CodedParams { kind, subspaces: numbers[0] as usize, seed: numbers[1] };
+        let parts = CodedParts {
+            params,
+            trained: numbers[2],
+            scale,
+            centre,
+            quantizer: self.file.section("codes.quantizer")?,
+            codes: self.file.section("codes.rows")?,
+            rest: self.file.section("codes.rest")?,
+        };
+        Coded::from_parts(vectors, parts).map_err(|reason| self.damaged("codes.rows", reason))
     }
 
     fn lsh(&mut self, params: LshParams, vectors: &Vectors) -> Result<Lsh, Error> {

@@ -5,7 +5,7 @@ use crate::index::{Core, IndexParams, check_range};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
-use vdb_index::LshFamily;
+use vdb_index::{CodeKind, CodedParams, LshFamily};
 
 /// Records with vectors, searchable by nearness.
 ///
@@ -41,6 +41,8 @@ impl VectorDB {
             metric: Metric::Cosine,
             index_type: IndexType::HNSW,
             params: IndexParams::default(),
+            quantizer: None,
+            subspaces: 0,
         }
     }
 
@@ -165,6 +167,11 @@ impl VectorDB {
         self.core.bytes()
     }
 
+    /// The quantizer whose codes a Flat database scans; `None` without one.
+    pub fn quantizer(&self) -> Option<CodeKind> {
+        self.core.params.coded.map(|coded| coded.kind)
+    }
+
     /// Which index answers searches.
     pub fn index_type(&self) -> IndexType {
         self.core.index.index_type()
@@ -193,6 +200,8 @@ pub struct VectorDBBuilder {
     metric: Metric,
     index_type: IndexType,
     params: IndexParams,
+    quantizer: Option<CodeKind>,
+    subspaces: usize,
 }
 
 impl VectorDBBuilder {
@@ -261,6 +270,20 @@ impl VectorDBBuilder {
         self
     }
 
+    /// Flat: scans the codes of this quantizer and compares the best records exactly. Answers are no longer exact;
+    /// [`SearchOptions::oversampling`] trades recall for speed. Default none: every search is exact.
+    pub fn quantizer(mut self, quantizer: CodeKind) -> Self {
+        self.quantizer = Some(quantizer);
+        self
+    }
+
+    /// Product quantizers: pieces that a vector is cut into (m), 1 to the dimension. More: better codes, more memory.
+    /// Default 0, two values a piece of four bits and four a piece of eight.
+    pub fn subspaces(mut self, subspaces: usize) -> Self {
+        self.subspaces = subspaces;
+        self
+    }
+
     /// Decides everything random about the index. Default 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.params.hnsw.seed = seed;
@@ -274,12 +297,32 @@ impl VectorDBBuilder {
     /// [`Error::InvalidConfig`] names the parameter that is out of its range.
     pub fn build(self) -> Result<VectorDB, Error> {
         check_dimension(self.dimension)?;
-        let IndexParams { hnsw, ef_search, lsh } = self.params;
+        let IndexParams { hnsw, ef_search, lsh, .. } = self.params;
         check_range("m", hnsw.m, 2, 128)
             .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
             .and_then(|()| check_range("ef_search", ef_search, 1, usize::MAX))
             .and_then(|()| lsh.check())
             .map_err(Error::InvalidConfig)?;
-        Ok(VectorDB { core: Core::new(self.metric, self.dimension, self.index_type, self.params) })
+        let coded = self.coded().map_err(Error::InvalidConfig)?;
+        let params = IndexParams { coded, ..self.params };
+        Ok(VectorDB { core: Core::new(self.metric, self.dimension, self.index_type, params) })
+    }
+
+    fn coded(&self) -> Result<Option<CodedParams>, String> {
+        let Some(kind) = self.quantizer else {
+            return match self.subspaces {
+                0 => Ok(None),
+                subspaces => {
+                    Err(format!("subspaces is {subspaces}, but there is no quantizer to cut vectors"))
+                }
+            };
+        };
+        if self.index_type != IndexType::Flat {
+            let index = self.index_type;
+            return Err(format!("the quantizer {kind} goes with the index Flat, not with {index:?}"));
+        }
+        let coded = CodedParams { kind, subspaces: self.subspaces, seed: self.params.hnsw.seed };
+        coded.check(self.metric, self.dimension)?;
+        Ok(Some(coded))
     }
 }

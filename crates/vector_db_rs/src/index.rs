@@ -9,7 +9,9 @@ use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use std::collections::HashMap;
 use vdb_distance::Metric;
-use vdb_index::{BitSet, Flat, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request};
+use vdb_index::{
+    BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request,
+};
 
 /// What every index does.
 pub trait VectorIndex {
@@ -35,11 +37,13 @@ pub(crate) struct IndexParams {
     pub(crate) hnsw: HnswParams,
     pub(crate) ef_search: usize,
     pub(crate) lsh: LshParams,
+    /// Flat: the codes to scan; `None` for the exact scan.
+    pub(crate) coded: Option<CodedParams>,
 }
 
 impl Default for IndexParams {
     fn default() -> Self {
-        Self { hnsw: HnswParams::default(), ef_search: 64, lsh: LshParams::default() }
+        Self { hnsw: HnswParams::default(), ef_search: 64, lsh: LshParams::default(), coded: None }
     }
 }
 
@@ -47,14 +51,22 @@ impl Default for IndexParams {
 #[derive(Debug, Clone)]
 pub(crate) enum Index {
     Flat(Flat),
+    /// Flat with a quantizer.
+    Coded(Coded),
     Lsh(Lsh),
     Hnsw(Hnsw),
 }
 
 impl Index {
-    pub(crate) fn new(index_type: IndexType, params: &IndexParams) -> Self {
+    /// `params` were checked for this metric and dimension.
+    fn new(index_type: IndexType, params: &IndexParams, metric: Metric, dimension: usize) -> Self {
         match index_type {
-            IndexType::Flat => Index::Flat(Flat::new()),
+            IndexType::Flat => match params.coded {
+                None => Index::Flat(Flat::new()),
+                Some(coded) => Index::Coded(
+                    Coded::new(coded, metric, dimension).expect("the builder checked the parameters"),
+                ),
+            },
             IndexType::LSH => Index::Lsh(Lsh::new(params.lsh)),
             IndexType::HNSW => Index::Hnsw(Hnsw::new(params.hnsw)),
         }
@@ -62,7 +74,7 @@ impl Index {
 
     pub(crate) fn index_type(&self) -> IndexType {
         match self {
-            Index::Flat(_) => IndexType::Flat,
+            Index::Flat(_) | Index::Coded(_) => IndexType::Flat,
             Index::Lsh(_) => IndexType::LSH,
             Index::Hnsw(_) => IndexType::HNSW,
         }
@@ -88,7 +100,7 @@ impl Core {
             refusal: None,
             params,
             store: RecordStore::new(metric, dimension.max(1)),
-            index: Index::new(index_type, &params),
+            index: Index::new(index_type, &params, metric, dimension),
         }
     }
 
@@ -186,6 +198,7 @@ impl Core {
     fn index_rows(&mut self, offsets: &[u32], progress: &mut dyn FnMut(usize)) {
         match &mut self.index {
             Index::Flat(flat) => flat.insert(&self.store.vectors, offsets),
+            Index::Coded(coded) => coded.insert(&self.store.vectors, offsets),
             Index::Lsh(lsh) => lsh.insert(&self.store.vectors, offsets),
             Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, offsets, progress),
         }
@@ -197,7 +210,7 @@ impl Core {
         self.store.remove(offset);
         let vectors = &self.store.vectors;
         let released = match &mut self.index {
-            Index::Flat(_) => vec![offset],
+            Index::Flat(_) | Index::Coded(_) => vec![offset],
             Index::Lsh(lsh) => {
                 lsh.remove(vectors, offset);
                 vec![offset]
@@ -218,6 +231,7 @@ impl Core {
     pub(crate) fn bytes(&self) -> usize {
         let index = match &self.index {
             Index::Flat(flat) => flat.bytes(),
+            Index::Coded(coded) => coded.bytes(),
             Index::Lsh(lsh) => lsh.bytes(),
             Index::Hnsw(hnsw) => hnsw.bytes(),
         };
@@ -244,6 +258,7 @@ impl Core {
         let answer = match &self.index {
             _ if options.exact => FlatScan.search(vectors, &request),
             Index::Flat(flat) => flat.search(vectors, &request),
+            Index::Coded(coded) => coded.search(vectors, &request, options.oversampling),
             Index::Lsh(lsh) => lsh.search(vectors, &request, options.candidates),
             Index::Hnsw(hnsw) => {
                 hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))

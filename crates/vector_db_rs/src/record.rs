@@ -33,6 +33,7 @@ pub struct SearchResult {
 pub struct SearchOptions {
     pub(crate) ef_search: Option<usize>,
     pub(crate) candidates: Option<usize>,
+    pub(crate) oversampling: Option<usize>,
     pub(crate) filter: Vec<(String, String)>,
     pub(crate) exact: bool,
 }
@@ -55,6 +56,14 @@ impl SearchOptions {
     /// Other indexes pay no heed to it.
     pub fn candidates(mut self, candidates: usize) -> Self {
         self.candidates = Some(candidates);
+        self
+    }
+
+    /// How many records per result a search by codes compares exactly, the best ones by their codes: larger finds more
+    /// of the true neighbours and takes longer. Default as [`Quantizer::oversampling`](crate::Quantizer::oversampling)
+    /// says. Indexes without a quantizer pay no heed to it.
+    pub fn oversampling(mut self, oversampling: usize) -> Self {
+        self.oversampling = Some(oversampling);
         self
     }
 

@@ -21,6 +21,7 @@ use vector_db_rs::{HitsAnswer, Metric, SearchOptions, VectorDB, VectorRecord};
 const ENOUGH: f64 = 0.9985;
 
 const EF_SEARCH: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+const OVERSAMPLING: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 /// Records that LSH compares.
 const CANDIDATES: [usize; 9] = [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800];
 
@@ -106,7 +107,11 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 fn label(args: &AnnArgs) -> String {
     let p = &args.parameters;
     match args.index {
-        IndexName::Flat => "vdb flat".to_owned(),
+        IndexName::Flat => match p.quantizer {
+            None => "vdb flat".to_owned(),
+            Some(quantizer) if p.subspaces > 0 => format!("vdb flat {quantizer} m{}", p.subspaces),
+            Some(quantizer) => format!("vdb flat {quantizer}"),
+        },
         IndexName::Lsh => lsh_label(p),
         IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
     }
@@ -123,6 +128,7 @@ fn lsh_label(parameters: &IndexArgs) -> String {
 fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
     match args.index {
         _ if !args.params.is_empty() => args.params.clone(),
+        IndexName::Flat if args.parameters.quantizer.is_some() => OVERSAMPLING.to_vec(),
         IndexName::Flat => vec![0],
         IndexName::Hnsw => EF_SEARCH.to_vec(),
         IndexName::Lsh => CANDIDATES.into_iter().filter(|&candidates| candidates < records).collect(),
@@ -177,7 +183,7 @@ fn measure<'a>(
     shortest: Duration,
 ) -> anyhow::Result<Run<'a>> {
     let options = match args.index {
-        IndexName::Flat => SearchOptions::new(),
+        IndexName::Flat => SearchOptions::new().oversampling(param),
         IndexName::Lsh if param == 0 => SearchOptions::new(),
         IndexName::Lsh => SearchOptions::new().candidates(param),
         IndexName::Hnsw => SearchOptions::new().ef_search(param),

@@ -58,7 +58,10 @@ fn database(path: &Path) -> anyhow::Result<Info> {
         records: db.size(),
         dimension: db.dimension(),
         metric: db.metric().name(),
-        index: format!("{:?}", db.index_type()),
+        index: match db.quantizer() {
+            None => format!("{:?}", db.index_type()),
+            Some(quantizer) => format!("{:?} {quantizer}", db.index_type()),
+        },
         memory_bytes: db.memory_bytes(),
     })
 }

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod import;
 mod info;
+mod quantizers;
 mod search;
 
 use crate::args::{Args, Bench, Command, DemoArgs, IndexArgs, IndexName};
@@ -22,12 +23,13 @@ pub fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Info(args) => info::run(&args, out),
         Command::Bench(args) => match args.bench {
             Bench::Ann(args) => bench::run(&args, out),
+            Bench::Quantizers(args) => quantizers::run(&args, out),
         },
     }
 }
 
 fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &IndexArgs) -> VectorDBBuilder {
-    VectorDB::builder()
+    let builder = VectorDB::builder()
         .dimension(dimension)
         .metric(metric)
         .index(index.into())
@@ -36,5 +38,10 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .lsh_family(parameters.lsh_family.into())
         .num_tables(parameters.num_tables)
         .num_functions(parameters.num_functions)
-        .seed(parameters.seed)
+        .subspaces(parameters.subspaces)
+        .seed(parameters.seed);
+    match parameters.quantizer {
+        None => builder,
+        Some(quantizer) => builder.quantizer(quantizer),
+    }
 }

@@ -46,6 +46,9 @@ pub(crate) fn run(args: &SearchArgs, out: &mut dyn Write) -> anyhow::Result<()> 
     if let Some(candidates) = args.candidates {
         options = options.candidates(candidates);
     }
+    if let Some(oversampling) = args.oversampling {
+        options = options.oversampling(oversampling);
+    }
     for (key, value) in &args.filter {
         options = options.filter(key, value);
     }

@@ -163,7 +163,7 @@ impl Codec {
         }
     }
 
-    fn dim(&self) -> usize {
+    pub(super) fn dim(&self) -> usize {
         rows_or!(self, rows => rows.dim(),
             Codec::Pq4(product) => product.dim(),
             Codec::Opq(opq) => opq.dim(),

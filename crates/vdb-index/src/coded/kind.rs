@@ -159,6 +159,23 @@ impl CodedParams {
         Ok(())
     }
 
+    /// Bytes of the code of a row of `dim` values, as [`Coded::row_bytes`](super::Coded::row_bytes) counts them.
+    pub fn row_bytes(&self, dim: usize) -> usize {
+        let padded = dim.next_multiple_of(64);
+        match self.kind {
+            CodeKind::Sq8 => (dim + 8).next_multiple_of(8),
+            CodeKind::Sq4 => (dim.div_ceil(2) + 8).next_multiple_of(8),
+            CodeKind::Pq8 => self.subspaces(dim),
+            // Half a byte a piece; 16 bytes of a block hold one piece of all 32 rows.
+            CodeKind::Pq4 | CodeKind::Opq => self.subspaces(dim).div_ceil(2),
+            CodeKind::Rabitq(1) => padded / 8 + 12,
+            CodeKind::Rabitq(bits) => padded / 8 * usize::from(bits) + 24,
+            CodeKind::Binary => padded / 8,
+            CodeKind::F16 | CodeKind::Bf16 => 2 * dim,
+            CodeKind::U8 => dim,
+        }
+    }
+
     /// Pieces of a product quantizer.
     pub(super) fn subspaces(&self, dim: usize) -> usize {
         match (self.subspaces, self.kind) {

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::top_k::TopK;
 use crate::vectors::Query;
-use crate::{Answer, FlatScan, Hit, Request, Vectors};
+use crate::{Answer, BitSet, FlatScan, Hit, Request, Vectors};
 use codec::Codec;
 pub use kind::{CodeKind, CodedParams};
 use placement::Placement;
@@ -136,6 +136,34 @@ impl Coded {
         let candidates = scan::Scan { codes, prepared: &prepared, matching: &matching }.nearest(wanted);
         let hits = rerank(&query, &candidates, TopK::new(k, request.tie_break));
         Answer { hits, exact: false, distance_computations: candidates.len() }
+    }
+
+    /// Codes all rows again with the quantizer as it is. Nothing changes; it tells how fast rows are coded.
+    pub fn recode(&mut self, vectors: &Vectors) {
+        if let Some(codes) = &mut self.codes {
+            codes.len = 0;
+            codes.push_up_to(vectors, vectors.len());
+        }
+    }
+
+    /// Estimates of the comparable distances of all rows, in order, from all bits of their codes: squared under
+    /// Euclidean; under Cosine the squared distance of the normalised vectors. Under DotProduct, and for
+    /// [`CodeKind::Binary`], they are numbers in the order of the distances. `None` while there are no codes.
+    ///
+    /// # Panics
+    /// When the query has another dimension than the vectors.
+    pub fn estimates(&self, query: &[f32]) -> Option<Vec<f32>> {
+        let codes = self.codes.as_ref()?;
+        assert_eq!(query.len(), codes.codec.dim(), "dimension of a query");
+        let placed = codes.placement.place_query(query);
+        let prepared = codes.codec.query(codes.placement.code_metric(), &placed);
+        let all = BitSet::from_fn(codes.len, |_| true);
+        let mut estimates = scan::Scan { codes, prepared: &prepared, matching: &all }.estimates();
+        if codes.placement.scale != 1.0 {
+            let unit = codes.placement.unit();
+            estimates.iter_mut().for_each(|estimate| *estimate *= unit);
+        }
+        Some(estimates)
     }
 
     /// What is needed to restore the index.

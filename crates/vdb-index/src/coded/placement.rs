@@ -76,6 +76,14 @@ impl Placement {
         }
     }
 
+    /// What a comparable distance of placed vectors is multiplied by.
+    pub(super) fn unit(&self) -> f32 {
+        match self.metric {
+            Metric::Euclidean => (1.0 / self.scale) * (1.0 / self.scale),
+            _ => 1.0 / self.scale,
+        }
+    }
+
     /// Writes a placed row.
     pub(super) fn place(&self, row: &[f32], placed: &mut [f32]) {
         match self.metric {

@@ -42,60 +42,87 @@ impl Scan<'_> {
         nearest.into_offsets()
     }
 
+    /// The estimates of all rows, matching or not, in order.
+    pub(super) fn estimates(&self) -> Vec<f32> {
+        let mut all = vec![0.0; self.codes.len.next_multiple_of(LANES)];
+        let mut block = BlockEstimates::default();
+        for (word, estimates) in all.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            self.word(u64::MAX, word * LANES, f32::INFINITY, &mut block, estimates);
+        }
+        all.truncate(self.codes.len);
+        all
+    }
+
     fn words(&self, words: &[u64], first_word: usize, nearest: &mut Nearest) {
         let mut estimates = [0.0f32; LANES];
         let mut block = BlockEstimates::default();
-        for (index, &word) in words.iter().enumerate() {
+        for (index, &word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
             let first = (first_word + index) * LANES;
-            let rows = (self.codes.len - first).min(LANES);
-            let word = if rows < LANES { word & ((1 << rows) - 1) } else { word };
-            if word == 0 {
-                continue;
-            }
-            let read = match self.prepared {
-                Prepared::Rows(query) => {
-                    self.rows(&**query, word, first, rows, &mut estimates);
-                    word
-                }
-                Prepared::Blocks(query) => {
-                    for (half, estimates) in
-                        estimates.as_chunks_mut::<BLOCK_VECTORS>().0.iter_mut().enumerate()
-                    {
-                        let mask = (word >> (half * BLOCK_VECTORS)) as u32;
-                        if mask != 0 {
-                            query.scan_block(self.unit(first + half * BLOCK_VECTORS), estimates);
-                        }
-                    }
-                    word
-                }
-                Prepared::Rabitq { query, term, refines } => {
-                    let mut read = 0;
-                    for half in 0..LANES / BLOCK_VECTORS {
-                        let (lane, row) = (half * BLOCK_VECTORS, first + half * BLOCK_VECTORS);
-                        let mut mask = (word >> lane) as u32;
-                        if mask == 0 {
-                            continue;
-                        }
-                        let out = &mut estimates[lane..lane + BLOCK_VECTORS];
-                        if *refines {
-                            query.scan(*term, self.unit(row), mask, &mut block);
-                            mask &= !above(&block, nearest.bound());
-                            for lane in crate::bitset::ones(u64::from(mask), 0) {
-                                let rest = self.rest(row + lane as usize);
-                                let lane = lane as usize;
-                                out[lane] = query.refine(*term, block.product[lane], rest).0;
-                            }
-                        } else {
-                            let out = out.first_chunk_mut().expect("half the lanes are a block");
-                            query.for_list(*term).scan_block(self.unit(row), out);
-                        }
-                        read |= u64::from(mask) << lane;
-                    }
-                    read
-                }
-            };
+            let read = self.word(word, first, nearest.bound(), &mut block, &mut estimates);
             if read != 0 {
                 nearest.offer(first as u32, read, &estimates);
+            }
+        }
+    }
+
+    /// Estimates of the coded rows of `word`, at their lanes; gives those that were estimated. Left out are rows that
+    /// are surely above `bound`, as far as bounds are known.
+    #[inline]
+    fn word(
+        &self,
+        word: u64,
+        first: usize,
+        bound: f32,
+        block: &mut BlockEstimates,
+        estimates: &mut [f32; LANES],
+    ) -> u64 {
+        let rows = self.codes.len.saturating_sub(first).min(LANES);
+        let word = if rows < LANES { word & ((1 << rows) - 1) } else { word };
+        if let Prepared::Rows(query) = self.prepared {
+            if word != 0 {
+                self.rows(&**query, word, first, rows, estimates);
+            }
+            return word;
+        }
+        let mut read = 0;
+        for (half, estimates) in estimates.as_chunks_mut::<BLOCK_VECTORS>().0.iter_mut().enumerate() {
+            let mask = (word >> (half * BLOCK_VECTORS)) as u32;
+            if mask != 0 {
+                let mask = self.block(mask, first + half * BLOCK_VECTORS, bound, block, estimates);
+                read |= u64::from(mask) << (half * BLOCK_VECTORS);
+            }
+        }
+        read
+    }
+
+    /// [`word`](Self::word) for the block that `row` begins.
+    #[inline]
+    fn block(
+        &self,
+        mask: u32,
+        row: usize,
+        bound: f32,
+        block: &mut BlockEstimates,
+        estimates: &mut [f32; BLOCK_VECTORS],
+    ) -> u32 {
+        match self.prepared {
+            Prepared::Rows(_) => unreachable!("rows have no blocks"),
+            Prepared::Blocks(query) => {
+                query.scan_block(self.unit(row), estimates);
+                mask
+            }
+            Prepared::Rabitq { query, term, refines: false } => {
+                query.for_list(*term).scan_block(self.unit(row), estimates);
+                mask
+            }
+            Prepared::Rabitq { query, term, refines: true } => {
+                query.scan(*term, self.unit(row), mask, block);
+                let mask = mask & !above(block, bound);
+                for lane in crate::bitset::ones(u64::from(mask), 0) {
+                    let (rest, lane) = (self.rest(row + lane as usize), lane as usize);
+                    estimates[lane] = query.refine(*term, block.product[lane], rest).0;
+                }
+                mask
             }
         }
     }

@@ -94,6 +94,36 @@ fn many_rows_train_codes_of_eight_bits_and_whole_numbers_are_coded_exactly() {
 }
 
 #[test]
+fn estimates_are_near_the_distances_and_codes_as_long_as_stated() {
+    let mut rng = Rng(82);
+    for dim in [7, 24, 130] {
+        let rows: Vec<Vec<f32>> = (0..1_100).map(|_| rng.clustered(dim, 9)).collect();
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            // Out of the ordinary, so that rows are scaled.
+            let scaled = |row: &Vec<f32>| row.iter().map(|value| value * 1e-6).collect::<Vec<f32>>();
+            let (vectors, offsets) = filled(metric, rows.iter().map(scaled));
+            for kind in kinds(metric) {
+                let mut coded = coded(kind, &vectors, &offsets);
+                assert_eq!(coded.row_bytes(), Some(coded.params().row_bytes(dim)), "{kind} {dim}");
+                let query = scaled(&rng.clustered(dim, 9));
+                let estimates = coded.estimates(&query).unwrap();
+                assert_eq!(estimates.len(), rows.len());
+                let error = |(row, estimate): (usize, &f32)| {
+                    let value = f64::from(metric.calculate(&query, vectors.row(row as u32)));
+                    let truth = if metric == Metric::Cosine { 2.0 - 2.0 * value } else { value * value };
+                    (f64::from(*estimate) - truth).abs() / truth.max(1e-20)
+                };
+                let mean = estimates.iter().enumerate().map(error).sum::<f64>() / rows.len() as f64;
+                assert!(kind == CodeKind::Binary || mean < 0.35, "{kind} {metric} {dim}: {mean}");
+                let parts = coded.to_parts();
+                coded.recode(&vectors);
+                assert!(coded.to_parts() == parts, "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
 fn more_candidates_find_more_and_all_are_exact() {
     let mut rng = Rng(73);
     let (vectors, offsets) = filled(Metric::Euclidean, (0..ROWS).map(|_| rng.vector(DIM)));
