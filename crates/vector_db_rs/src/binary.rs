@@ -153,7 +153,7 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
     }
     let records = file.records(&vectors)?;
     let index = match index_type {
-        IndexType::Flat if file.holds("codes.config") => {
+        IndexType::Flat if file.file.contains("codes.config") => {
             let coded = file.coded(&vectors)?;
             params.coded = Some(*coded.params());
             Index::Coded(coded)
@@ -312,10 +312,6 @@ impl Sections<'_> {
             Ok(FlatParts { trained, fine, center, directions: reader.f32_vec(reader.remaining() / 4)? })
         })?;
         Flat::from_parts(vectors, parts).map_err(|reason| self.damaged("flat.basis", reason))
-    }
-
-    fn holds(&self, section: &str) -> bool {
-        self.file.sections().any(|(name, _)| name == section)
     }
 
     fn coded(&mut self, vectors: &Vectors) -> Result<Coded, Error> {

@@ -104,7 +104,7 @@ impl Coded {
     /// When the live rows have doubled, the quantizer is trained anew and all rows are coded again.
     pub fn insert(&mut self, vectors: &Vectors, offsets: &[u32]) {
         let live = vectors.live().count();
-        if live >= self.params.fewest_rows() && live >= 2 * self.trained {
+        if live >= self.params.fewest_rows() && live >= self.trained.saturating_mul(2) {
             self.trained = live;
             self.codes = Codes::train(&self.params, vectors);
         } else if let Some(codes) = &mut self.codes {

@@ -79,7 +79,7 @@ impl Flat {
         let live = vectors.live().count();
         let enough = live * vectors.dim() >= SMALLEST && live >= ROWS_PER_DIMENSION * vectors.dim();
         let drifted = self.bounds.as_ref().is_some_and(|bounds| bounds.has_drifted(self.trained));
-        if enough && (live >= 2 * self.trained || drifted) {
+        if enough && (live >= self.trained.saturating_mul(2) || drifted) {
             self.trained = live;
             self.bounds = train::train(vectors);
         } else if let Some(bounds) = &mut self.bounds {

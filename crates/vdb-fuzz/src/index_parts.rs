@@ -1,0 +1,184 @@
+//! Stored parts of every index over fixed rows: refused, or an index that searches and changes.
+//!
+//! Input: a byte that says which index, then its parts as fields.
+
+use crate::fields::{Reader, Writer};
+use std::sync::OnceLock;
+use vdb_distance::Metric;
+use vdb_index::{
+    Answer, BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts,
+    Lsh, LshParams, LshParts, Request, Vectors,
+};
+
+const DIM: usize = 8;
+/// As few as are coded.
+const ROWS: usize = 1_024;
+/// As many as link a graph on two layers.
+const NODES: usize = 60;
+
+/// Many rows and few rows; some are deleted.
+fn rows() -> &'static [Vectors; 2] {
+    static ROWS_ONCE: OnceLock<[Vectors; 2]> = OnceLock::new();
+    ROWS_ONCE.get_or_init(|| {
+        [ROWS, NODES].map(|rows| {
+            let mut vectors = Vectors::new(Metric::Euclidean, DIM);
+            for row in 0..rows {
+                let value = |i: usize| (((row * DIM + i) * 7_919) % 1_009) as f32 / 500.0 - 1.0;
+                vectors.push(&(0..DIM).map(value).collect::<Vec<f32>>());
+            }
+            vectors
+        })
+    })
+}
+
+pub(crate) fn run(data: &[u8]) {
+    let mut reader = Reader(data);
+    let which = reader.u8();
+    let [many, few] = rows();
+    match which % 4 {
+        0 => flat(many, &mut reader),
+        1 => lsh(few, &mut reader),
+        2 => hnsw(few, &mut reader),
+        _ => coded(many, &mut reader),
+    }
+}
+
+/// Searches with and without a filter, adds a row, overwrites one, searches again.
+fn exercise(vectors: &Vectors, mut search: impl FnMut(&Vectors, &Request<'_>, Option<&[u32]>) -> Answer) {
+    let mut vectors = vectors.clone();
+    let allowed = BitSet::from_fn(vectors.len(), |row| row % 3 == 0);
+    let query = vectors.row(7).to_vec();
+    let mut new = Vec::new();
+    for changes in [false, true, false] {
+        if changes {
+            new = vec![vectors.push(&[0.5; DIM]), 5];
+            vectors.set(5, &[0.25; DIM]);
+        }
+        let changed = changes.then_some(&new[..]);
+        for allowed in [None, Some(&allowed)] {
+            let request = Request { allowed, ..Request::new(&query, 10) };
+            let changed = changed.filter(|_| allowed.is_none());
+            let answer = search(&vectors, &request, changed);
+            assert!(answer.hits.len() <= 10);
+            assert!(answer.hits.iter().all(|hit| vectors.live().contains(hit.offset)));
+        }
+    }
+}
+
+fn flat(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let parts = FlatParts {
+        trained: reader.u64(),
+        fine: reader.u8() % 2 == 1,
+        center: reader.f32s(),
+        directions: reader.f32s(),
+    };
+    if let Ok(mut flat) = Flat::from_parts(vectors, parts) {
+        exercise(vectors, |vectors, request, changed| {
+            changed.into_iter().for_each(|changed| flat.insert(vectors, changed));
+            flat.search(vectors, request)
+        });
+    }
+}
+
+fn lsh(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let params = LshParams {
+        num_tables: reader.u64() as usize,
+        num_functions: reader.u64() as usize,
+        seed: reader.u64(),
+    };
+    let (trained, max_norm) = (reader.u64(), reader.f32());
+    let center = reader.f32s();
+    let parts = LshParts { params, trained, max_norm, center, rows: reader.u32s(), codes: reader.u32s() };
+    if let Ok(mut lsh) = Lsh::from_parts(vectors, parts) {
+        exercise(vectors, |vectors, request, changed| {
+            if let Some(changed) = changed {
+                // Of the two, the one that was overwritten is in the tables.
+                lsh.remove(changed[1]);
+                lsh.insert(vectors, changed);
+            }
+            lsh.search(vectors, request, Some(30))
+        });
+    }
+}
+
+fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let params = HnswParams {
+        m: reader.u64() as usize,
+        // A beam of any width is right and takes as long as it is wide.
+        ef_construction: reader.u64() as usize % 200,
+        exact_scan_factor: reader.u64() as usize,
+        seed: reader.u64(),
+    };
+    let entry = reader.u64() as u32;
+    let parts = HnswParts {
+        params,
+        entry: (entry != u32::MAX).then_some(entry),
+        levels: reader.bytes().to_vec(),
+        base: reader.u32s(),
+        upper: reader.u32s(),
+        dead: reader.u32s(),
+    };
+    if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
+        exercise(vectors, |vectors, request, changed| {
+            changed.into_iter().for_each(|changed| hnsw.insert(vectors, &changed[..1]));
+            hnsw.search(vectors, request, 20)
+        });
+    }
+}
+
+fn coded(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let kind = CodeKind::ALL[usize::from(reader.u8()) % CodeKind::ALL.len()];
+    let params = CodedParams { kind, subspaces: reader.u64() as usize, seed: reader.u64() };
+    let (trained, scale) = (reader.u64(), reader.f32());
+    let parts = CodedParts {
+        params,
+        trained,
+        scale,
+        centre: reader.f32s(),
+        quantizer: reader.bytes().to_vec(),
+        codes: reader.bytes().to_vec(),
+        rest: reader.bytes().to_vec(),
+    };
+    if let Ok(mut coded) = Coded::from_parts(vectors, parts) {
+        exercise(vectors, |vectors, request, changed| {
+            changed.into_iter().for_each(|changed| coded.insert(vectors, changed));
+            coded.search(vectors, request, Some(3))
+        });
+    }
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let [many, few] = rows();
+    let all = |vectors: &Vectors| (0..vectors.len() as u32).collect::<Vec<u32>>();
+    let with = |which: u8, fields: Writer| [vec![which], fields.0].concat();
+    let mut identity = vec![0.0; DIM * DIM];
+    identity.iter_mut().step_by(DIM + 1).for_each(|value| *value = 1.0);
+    let flat = |fine: u8| {
+        let mut fields = Writer::default().u64(ROWS as u64);
+        fields.0.push(fine);
+        fields.f32s(&[0.1; DIM]).f32s(&identity)
+    };
+    let mut lsh = Lsh::new(LshParams { num_tables: 3, num_functions: 4, seed: 1 });
+    lsh.insert(few, &all(few));
+    let LshParts { params, center, max_norm, trained, rows, codes } = lsh.to_parts();
+    let mut lsh = Writer::default().u64(params.num_tables as u64).u64(params.num_functions as u64);
+    lsh = lsh.u64(params.seed).u64(trained);
+    lsh.0.extend(max_norm.to_le_bytes());
+    let lsh = lsh.f32s(&center).u32s(&rows).u32s(&codes);
+    let params = HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 2 };
+    let mut hnsw = Hnsw::new(params);
+    hnsw.insert(few, &all(few));
+    let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
+    let hnsw = Writer::default().u64(4).u64(20).u64(0).u64(2).u64(u64::from(entry.unwrap_or(u32::MAX)));
+    let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead);
+    let coded = CodeKind::ALL.into_iter().enumerate().map(|(place, kind)| {
+        let mut coded =
+            Coded::new(CodedParams::new(kind), Metric::Euclidean, DIM).expect("eight dimensions fit all");
+        coded.insert(many, &all(many));
+        let CodedParts { params, trained, scale, centre, quantizer, codes, rest } = coded.to_parts();
+        let mut fields = Writer(vec![place as u8]).u64(params.subspaces as u64).u64(params.seed).u64(trained);
+        fields.0.extend(scale.to_le_bytes());
+        with(3, fields.f32s(&centre).bytes(&quantizer).bytes(&codes).bytes(&rest))
+    });
+    coded.chain([with(0, flat(0)), with(0, flat(1)), with(1, lsh), with(2, hnsw)]).collect()
+}

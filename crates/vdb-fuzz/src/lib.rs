@@ -1,0 +1,45 @@
+//! What every decoder must survive: arbitrary bytes are an error or something that works, never a panic, and no
+//! allocation is much larger than the input.
+//!
+//! A *target* takes bytes ([`Target::run`]) and has valid inputs of its own ([`Target::seeds`]). libFuzzer drives the
+//! targets from `fuzz/`; `tests/mutations.rs` drives them on stable with a fixed number of mutations of the valid inputs.
+//! Whatever a decoder accepts is used as its users would: codes are decoded and compared, indexes searched and changed,
+//! databases searched, changed and saved.
+#![forbid(unsafe_code)]
+
+mod database;
+mod fields;
+mod index_parts;
+mod mutate;
+mod quantizers;
+
+pub use mutate::Mutator;
+
+/// A body to fuzz and its valid inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// As in `fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// Panics when something is wrong, and only then.
+    pub run: fn(&[u8]),
+    /// Inputs that are accepted, to start mutating from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Every target.
+pub const TARGETS: [Target; 5] = [
+    Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
+    Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
+    Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
+    Target { name: "database_file", run: database::file, seeds: database::file_seeds },
+    Target { name: "json", run: database::json, seeds: database::json_seeds },
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When there is none, or the target finds a fault.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.expect("a target of this name").run)(data);
+}
