@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use vdb_distance::Metric;
 use vdb_index::{
     Answer, BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts,
-    Lsh, LshParams, LshParts, Request, Vectors,
+    Lsh, LshFamily, LshParams, LshParts, Request, Vectors,
 };
 
 const DIM: usize = 8;
@@ -81,19 +81,21 @@ fn flat(vectors: &Vectors, reader: &mut Reader<'_>) {
 }
 
 fn lsh(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let families = [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
+    let given = |number: u64| (number != 0).then_some(number as usize);
     let params = LshParams {
-        num_tables: reader.u64() as usize,
-        num_functions: reader.u64() as usize,
+        family: families[usize::from(reader.u8()) % families.len()],
+        num_tables: given(reader.u64()),
+        num_functions: given(reader.u64()),
         seed: reader.u64(),
     };
-    let (trained, max_norm) = (reader.u64(), reader.f32());
-    let center = reader.f32s();
-    let parts = LshParts { params, trained, max_norm, center, rows: reader.u32s(), codes: reader.u32s() };
-    if let Ok(mut lsh) = Lsh::from_parts(vectors, parts) {
+    let (trained, candidates, max_norm) = (reader.u64(), reader.u64(), reader.f32());
+    let parts = LshParts { center: reader.f32s(), max_norm, trained, candidates };
+    if let Ok(mut lsh) = Lsh::from_parts(vectors, params, parts) {
         exercise(vectors, |vectors, request, changed| {
             if let Some(changed) = changed {
                 // Of the two, the one that was overwritten is in the tables.
-                lsh.remove(changed[1]);
+                lsh.remove(vectors, changed[1]);
                 lsh.insert(vectors, changed);
             }
             lsh.search(vectors, request, Some(30))
@@ -158,13 +160,20 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         fields.0.push(fine);
         fields.f32s(&[0.1; DIM]).f32s(&identity)
     };
-    let mut lsh = Lsh::new(LshParams { num_tables: 3, num_functions: 4, seed: 1 });
-    lsh.insert(few, &all(few));
-    let LshParts { params, center, max_norm, trained, rows, codes } = lsh.to_parts();
-    let mut lsh = Writer::default().u64(params.num_tables as u64).u64(params.num_functions as u64);
-    lsh = lsh.u64(params.seed).u64(trained);
-    lsh.0.extend(max_norm.to_le_bytes());
-    let lsh = lsh.f32s(&center).u32s(&rows).u32s(&codes);
+    let lsh = |family: u8, params: LshParams| {
+        let mut lsh = Lsh::new(params);
+        lsh.insert(few, &all(few));
+        let LshParts { center, max_norm, trained, candidates } = lsh.to_parts();
+        let mut fields = Writer(vec![family]).u64(3).u64(4).u64(1).u64(trained).u64(candidates);
+        fields.0.extend(max_norm.to_le_bytes());
+        with(1, fields.f32s(&center))
+    };
+    let given = LshParams { num_tables: Some(3), num_functions: Some(4), seed: 1, ..LshParams::default() };
+    let hashed = [
+        lsh(0, LshParams { family: LshFamily::Hyperplane, ..given }),
+        lsh(1, LshParams { family: LshFamily::FastHyperplane, ..given }),
+        lsh(2, LshParams { family: LshFamily::CrossPolytope, ..given }),
+    ];
     let params = HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 2 };
     let mut hnsw = Hnsw::new(params);
     hnsw.insert(few, &all(few));
@@ -180,5 +189,5 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         fields.0.extend(scale.to_le_bytes());
         with(3, fields.f32s(&centre).bytes(&quantizer).bytes(&codes).bytes(&rest))
     });
-    coded.chain([with(0, flat(0)), with(0, flat(1)), with(1, lsh), with(2, hnsw)]).collect()
+    coded.chain(hashed).chain([with(0, flat(0)), with(0, flat(1)), with(2, hnsw)]).collect()
 }

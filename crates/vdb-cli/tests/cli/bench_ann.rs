@@ -185,3 +185,41 @@ fn a_data_set_that_contradicts_itself_is_refused() {
     let other_metric = |folder: &Folder| folder.write("sets/small/stats.json", "{\"metric\": \"far\"}");
     check(&other_metric, "", &["stats.json", "far"]);
 }
+
+#[test]
+fn a_quantizer_gains_recall_with_oversampling() {
+    let folder = data_set("l2", l2);
+    let rows = bench(&folder, "--index flat --quantizer rabitq1 --params 1,4,16");
+    rows.iter().for_each(|row| check_row(row, "vdb flat rabitq1"));
+    let recalls: Vec<f64> = rows.iter().map(|row| number(row, "recall")).collect();
+    assert!(recalls.is_sorted() && recalls[0] < 0.9 && recalls[recalls.len() - 1] > 0.9, "{recalls:?}");
+    assert_eq!(number(&rows[0], "distances"), 10.0);
+    let rows = bench(&folder, "--index flat --quantizer pq4 --subspaces 16 --params 8");
+    check_row(&rows[0], "vdb flat pq4 m16");
+    let run = |arguments: &str| folder.run(&format!("bench ann --data sets --set small {arguments}"));
+    run("--index hnsw --quantizer sq8").failure(&["sq8 goes with the index Flat"]);
+    run("--index flat --quantizer pq5").usage_error(&["no quantizer is called", "pq4"]);
+}
+
+#[test]
+fn every_quantizer_is_measured() {
+    let folder = data_set("cosine", cosine);
+    let rows = folder
+        .run("bench quantizers --data sets --set small --queries 5 --quantizers sq8,pq4:8,rabitq2 --json")
+        .json();
+    let labels: Vec<&str> = rows.iter().filter_map(|row| row["label"].as_str()).collect();
+    assert_eq!(labels, ["sq8", "pq4:8", "rabitq2"]);
+    for row in &rows {
+        for key in ["encoded_per_s", "encoded_per_s_two_threads", "estimates_per_s", "qps", "bytes"] {
+            assert!(number(row, key) > 0.0, "{row}");
+        }
+        assert!(number(row, "error_mean") <= number(row, "error_p99"), "{row}");
+        // Reranking just k candidates changes their order only.
+        assert_eq!(row["recall_codes"], row["recall_reranked"][0], "{row}");
+    }
+    assert!(number(&rows[0], "error_mean") < 0.01 && number(&rows[0], "recall_codes") > 0.9, "{}", rows[0]);
+    let run = |arguments: &str| folder.run(&format!("bench quantizers --data sets --set small {arguments}"));
+    run("--quantizers pq4:17").failure(&["subspaces is 17"]);
+    run("--queries 0").failure(&["--queries is 0"]);
+    assert!(run("--quantizers binary --queries 3").success().contains("binary"), "a line of text");
+}

@@ -7,6 +7,7 @@ mod contract;
 mod files;
 mod input;
 mod model;
+mod quantized;
 mod seed_program;
 
 use std::collections::HashMap;
