@@ -85,7 +85,7 @@ fn many_rows_train_codes_of_eight_bits_and_whole_numbers_are_coded_exactly() {
             // Two bytes say little about eight values.
             let recall = check(&pq8, &vectors, &request, Some(40));
             assert!(recall >= 0.7, "{metric}: {recall}");
-            for bytes in &bytes {
+            if let Some(bytes) = &bytes {
                 assert_eq!(check(bytes, &vectors, &request, Some(1)), 1.0, "{metric}");
                 assert!(!bytes.search(&vectors, &request, Some(1)).exact);
             }
@@ -338,7 +338,8 @@ fn stored_parts_that_contradict_each_other_are_refused() {
             Coded::from_parts(&vectors, bad).err().unwrap_or_else(|| panic!("{kind} took it"))
         };
         assert!(refused(&|parts| parts.codes.truncate(3)).contains("bytes of codes"));
-        let unit = parts.codes.len() / ROWS.div_ceil(if parts.codes.len() % ROWS == 0 { 1 } else { 32 });
+        let unit_rows = if parts.codes.len().is_multiple_of(ROWS) { 1 } else { 32 };
+        let unit = parts.codes.len() / ROWS.div_ceil(unit_rows);
         assert!(refused(&|parts| parts.codes.truncate(parts.codes.len() - unit)).contains("codes of"));
         assert!(refused(&|parts| parts.rest.push(0)).contains("codes of"));
         assert!(refused(&|parts| parts.centre.push(0.0)).contains("a centre of"));
