@@ -271,9 +271,9 @@ impl Fit {
             return Fit { levels: vec![zero; head.len()], scale: 0.0 };
         }
         // Near 1 by an exact power of two, so that neither steps nor sums leave single precision.
-        let unit = f64::from(greatest).log2().floor().exp2();
-        let scaled: Vec<f32> = head.iter().map(|&value| (f64::from(value) / unit) as f32).collect();
-        let greatest = (f64::from(greatest) / unit) as f32;
+        let inverse_unit = (-f64::from(greatest).log2().floor()).exp2();
+        let scaled: Vec<f32> = head.iter().map(|&value| (f64::from(value) * inverse_unit) as f32).collect();
+        let greatest = (f64::from(greatest) * inverse_unit) as f32;
 
         let mut best = (0.0, greatest / W::GREATEST as f32);
         for &clip in W::CLIPS {
