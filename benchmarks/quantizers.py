@@ -57,7 +57,8 @@ def run_faiss(args):
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     dim = base.shape[1]
     faiss.omp_set_num_threads(2)
-    index = faiss.index_factory(dim, args.faiss.format(half=dim // 2, quarter=dim // 4))
+    factory = args.faiss.format(half=dim // 2, quarter=dim // 4)
+    index = faiss.index_factory(dim, factory)
     start = time.time()
     index.train(base)
     train = time.time() - start
@@ -73,7 +74,7 @@ def run_faiss(args):
     recall = lambda taken: sum(len(set(f[:taken]) & set(t)) for f, t in zip(found, truth)) / (len(queries) * K)
     coder = index if hasattr(index, "sa_code_size") else faiss.downcast_index(index)
     row = {
-        "label": args.faiss,
+        "label": factory,
         "bytes": coder.sa_code_size(),
         "train_s": train,
         "encoded_per_s_two_threads": len(base) / add,
@@ -135,9 +136,10 @@ def tables(args):
                 for label, peer in [(ours, None), (faiss, faiss)]:
                     done = measure(args.data, name, ours, peer, args) if label else None
                     if done:
-                        rows.setdefault((ours, label), []).append(done)
+                        shown = f"FAISS {done['label']}" if peer else label
+                        rows.setdefault((ours, shown), []).append(done)
                         print(f"round {number + 1}: {name} {label} done", file=sys.stderr)
-        lines = [line(label if label == ours else f"FAISS {label}", median(found)) for (ours, label), found in rows.items()]
+        lines = [line(label, median(found)) for (_, label), found in rows.items()]
         parts.append("\n".join([f"### {name}", "", HEAD, *lines]))
     return "\n\n".join(parts)
 

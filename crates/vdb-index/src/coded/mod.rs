@@ -19,7 +19,7 @@ mod tests;
 
 use crate::top_k::TopK;
 use crate::vectors::Query;
-use crate::{Answer, BitSet, FlatScan, Hit, Request, Vectors};
+use crate::{Answer, FlatScan, Hit, Request, Vectors};
 use codec::Codec;
 pub use kind::{CodeKind, CodedParams};
 use placement::Placement;
@@ -146,24 +146,24 @@ impl Coded {
         }
     }
 
-    /// Estimates of the comparable distances of all rows, in order, from all bits of their codes: squared under
+    /// Writes estimates of the comparable distances of all rows, in order, from all bits of their codes: squared under
     /// Euclidean; under Cosine the squared distance of the normalised vectors. Under DotProduct, and for
-    /// [`CodeKind::Binary`], they are numbers in the order of the distances. `None` while there are no codes.
+    /// [`CodeKind::Binary`], they are numbers in the order of the distances. False, and nothing is written, while there
+    /// are no codes.
     ///
     /// # Panics
     /// When the query has another dimension than the vectors.
-    pub fn estimates(&self, query: &[f32]) -> Option<Vec<f32>> {
-        let codes = self.codes.as_ref()?;
+    pub fn estimates(&self, query: &[f32], estimates: &mut Vec<f32>) -> bool {
+        let Some(codes) = &self.codes else { return false };
         assert_eq!(query.len(), codes.codec.dim(), "dimension of a query");
         let placed = codes.placement.place_query(query);
         let prepared = codes.codec.query(codes.placement.code_metric(), &placed);
-        let all = BitSet::from_fn(codes.len, |_| true);
-        let mut estimates = scan::Scan { codes, prepared: &prepared, matching: &all }.estimates();
+        scan::estimates(codes, &prepared, estimates);
         if codes.placement.scale != 1.0 {
             let unit = codes.placement.unit();
             estimates.iter_mut().for_each(|estimate| *estimate *= unit);
         }
-        Some(estimates)
+        true
     }
 
     /// What is needed to restore the index.

@@ -23,6 +23,18 @@ pub(super) struct Scan<'a> {
     pub(super) matching: &'a BitSet,
 }
 
+/// Writes the estimates of all rows, in order.
+pub(super) fn estimates(codes: &Codes, prepared: &Prepared<'_>, all: &mut Vec<f32>) {
+    // Every row is asked for below, whatever matches.
+    let scan = Scan { codes, prepared, matching: &BitSet::default() };
+    all.resize(codes.len.next_multiple_of(LANES), 0.0);
+    let mut block = BlockEstimates::default();
+    for (word, estimates) in all.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        scan.word(u64::MAX, word * LANES, f32::INFINITY, &mut block, estimates);
+    }
+    all.truncate(codes.len);
+}
+
 impl Scan<'_> {
     /// The `wanted` matching rows with the smallest estimates, in ascending order of their offsets.
     pub(super) fn nearest(&self, wanted: usize) -> Vec<u32> {
@@ -40,17 +52,6 @@ impl Scan<'_> {
             words.par_chunks(TASK_WORDS).enumerate().map(task).reduce(nothing, Nearest::merge)
         };
         nearest.into_offsets()
-    }
-
-    /// The estimates of all rows, matching or not, in order.
-    pub(super) fn estimates(&self) -> Vec<f32> {
-        let mut all = vec![0.0; self.codes.len.next_multiple_of(LANES)];
-        let mut block = BlockEstimates::default();
-        for (word, estimates) in all.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            self.word(u64::MAX, word * LANES, f32::INFINITY, &mut block, estimates);
-        }
-        all.truncate(self.codes.len);
-        all
     }
 
     fn words(&self, words: &[u64], first_word: usize, nearest: &mut Nearest) {
