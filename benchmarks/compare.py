@@ -1,6 +1,6 @@
 """Measure vector_db_rs beside public libraries on one data set, in alternating rounds.
 
-    pip install numpy hnswlib faiss-cpu
+    pip install numpy hnswlib faiss-cpu scann
     cargo build --release
     python benchmarks/compare.py --data DIR --set NAME [--queries query|holdout] [--rounds 3] [--only NAME,NAME]
 
@@ -23,9 +23,10 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VDB = ROOT / "target" / "release" / "vdb"
+PROBES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 EFS = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256]
 TYPES = {"fbin": "<f4", "u8bin": "u1", "f16bin": "<f2"}
-OURS = {"vdb hnsw": "hnsw", "vdb flat": "flat", "vdb lsh": "lsh"}
+OURS = {"vdb hnsw": "hnsw", "vdb flat": "flat", "vdb lsh": "lsh", "vdb ivf": "ivf"}
 
 
 def read_vectors(stem):
@@ -103,12 +104,64 @@ def faiss_lsh(base, l2, k, bits_per_value=2):
     return [4, 16, 64, 256], set_oversampling, lambda queries: index.search(queries, k)[1]
 
 
+def faiss_ivf(base, l2, k, codes):
+    """Lists of codes with an exact rerank of sixteen times k, asked in batches."""
+    import faiss
+
+    faiss.omp_set_num_threads(2)
+    lists = int(2 * len(base) ** 0.5)
+    metric = faiss.METRIC_L2 if l2 else faiss.METRIC_INNER_PRODUCT
+    index = faiss.index_factory(base.shape[1], f"IVF{lists},{codes},RFlat", metric)
+    index.train(base)
+    index.add(base)
+    index.k_factor = 16
+    coded = faiss.downcast_index(index.base_index)
+
+    def set_probes(probes):
+        faiss.omp_set_num_threads(1)
+        coded.nprobe = probes
+
+    return PROBES, set_probes, lambda queries: index.search(queries, k)[1]
+
+
+def faiss_ivf_pq(base, l2, k):
+    return faiss_ivf(base, l2, k, f"PQ{base.shape[1] // 2}x4fs")
+
+
+def faiss_ivf_rabitq(base, l2, k):
+    return faiss_ivf(base, l2, k, "RaBitQ")
+
+
+def scann(base, l2, k):
+    """Anisotropic codes of two dimensions in a tree, asked in batches; rows reordered grow with the probes."""
+    import scann
+
+    leaves = int(2 * len(base) ** 0.5)
+    builder = scann.scann_ops_pybind.builder(base, k, "squared_l2" if l2 else "dot_product")
+    builder = builder.tree(leaves, num_leaves_to_search=32, training_sample_size=min(len(base), 250_000))
+    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(150).build()
+    setting = {}
+
+    def search(queries):
+        probes = setting["probes"]
+        reorder = max(4 * k, min(30 * k, 4 * probes))
+        found = searcher.search_batched(
+            queries, final_num_neighbors=k, pre_reorder_num_neighbors=reorder, leaves_to_search=probes
+        )
+        return found[0]
+
+    return PROBES, lambda probes: setting.update(probes=probes), search
+
+
 PEERS = {
     "hnswlib M16 efc200": hnswlib,
     "faiss HNSW M16 efc200": faiss_hnsw,
     "faiss Flat": faiss_flat,
     "faiss LSH 2d bits + refine": faiss_lsh,
     "faiss LSH 8d bits + refine": lambda base, l2, k: faiss_lsh(base, l2, k, 8),
+    "faiss IVFPQfs": faiss_ivf_pq,
+    "faiss IVFRaBitQ": faiss_ivf_rabitq,
+    "scann": scann,
 }
 
 

@@ -37,6 +37,7 @@ pub(crate) enum IndexName {
     Flat,
     Lsh,
     Hnsw,
+    Ivf,
 }
 
 impl From<IndexName> for IndexType {
@@ -45,6 +46,7 @@ impl From<IndexName> for IndexType {
             IndexName::Flat => IndexType::Flat,
             IndexName::Lsh => IndexType::LSH,
             IndexName::Hnsw => IndexType::HNSW,
+            IndexName::Ivf => IndexType::IVF,
         }
     }
 }
@@ -91,6 +93,15 @@ pub(crate) struct IndexArgs {
     /// Flat with a product quantizer: pieces that a vector is cut into; 0 for the default
     #[arg(long, default_value_t = 0)]
     pub(crate) subspaces: usize,
+    /// IVF: posting lists; about 3 times the root of the number of records unless given
+    #[arg(long)]
+    pub(crate) lists: Option<usize>,
+    /// IVF: bits per dimension of a code
+    #[arg(long, default_value_t = 4)]
+    pub(crate) bits: u8,
+    /// IVF: store every record in its second list, too
+    #[arg(long)]
+    pub(crate) spill: bool,
     /// Seed of everything random about the index
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -144,6 +155,9 @@ pub(crate) struct SearchArgs {
     /// Flat with a quantizer: records per result that are compared exactly
     #[arg(long)]
     pub(crate) oversampling: Option<usize>,
+    /// IVF: posting lists to probe
+    #[arg(long)]
+    pub(crate) probes: Option<usize>,
     /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
     #[arg(long, value_parser = parse_filter)]
     pub(crate) filter: Vec<(String, String)>,
@@ -223,8 +237,8 @@ pub(crate) struct AnnArgs {
     /// Threads that search, each one query at a time; the index is built on all cores
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), oversampling for Flat
-    /// with a quantizer
+    /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), probes for IVF,
+    /// oversampling for Flat with a quantizer
     #[arg(long, value_delimiter = ',')]
     pub(crate) params: Vec<usize>,
     /// Shortest time to spend on a setting, in seconds

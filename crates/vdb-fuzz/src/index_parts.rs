@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use vdb_distance::Metric;
 use vdb_index::{
     Answer, BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts,
-    Lsh, LshFamily, LshParams, LshParts, Request, Vectors,
+    Ivf, IvfParams, IvfParts, Lsh, LshFamily, LshParams, LshParts, Request, Vectors,
 };
 
 const DIM: usize = 8;
@@ -16,30 +16,42 @@ const ROWS: usize = 1_024;
 /// As many as link a graph on two layers.
 const NODES: usize = 60;
 
-/// Many rows and few rows; some are deleted.
+/// As few as have posting lists.
+const LISTED: usize = 2_048;
+
+/// Many rows and few rows.
 fn rows() -> &'static [Vectors; 2] {
     static ROWS_ONCE: OnceLock<[Vectors; 2]> = OnceLock::new();
     ROWS_ONCE.get_or_init(|| {
-        [ROWS, NODES].map(|rows| {
-            let mut vectors = Vectors::new(Metric::Euclidean, DIM);
-            for row in 0..rows {
-                let value = |i: usize| (((row * DIM + i) * 7_919) % 1_009) as f32 / 500.0 - 1.0;
-                vectors.push(&(0..DIM).map(value).collect::<Vec<f32>>());
-            }
-            vectors
-        })
+        [ROWS, NODES].map(filled)
     })
+}
+
+/// Enough rows for posting lists.
+fn lists() -> &'static Vectors {
+    static LISTS_ONCE: OnceLock<Vectors> = OnceLock::new();
+    LISTS_ONCE.get_or_init(|| filled(LISTED))
+}
+
+fn filled(rows: usize) -> Vectors {
+    let mut vectors = Vectors::new(Metric::Euclidean, DIM);
+    for row in 0..rows {
+        let value = |i: usize| (((row * DIM + i) * 7_919) % 1_009) as f32 / 500.0 - 1.0;
+        vectors.push(&(0..DIM).map(value).collect::<Vec<f32>>());
+    }
+    vectors
 }
 
 pub(crate) fn run(data: &[u8]) {
     let mut reader = Reader(data);
     let which = reader.u8();
     let [many, few] = rows();
-    match which % 4 {
+    match which % 5 {
         0 => flat(many, &mut reader),
         1 => lsh(few, &mut reader),
         2 => hnsw(few, &mut reader),
-        _ => coded(many, &mut reader),
+        3 => coded(many, &mut reader),
+        _ => ivf(lists(), &mut reader),
     }
 }
 
@@ -149,6 +161,33 @@ fn coded(vectors: &Vectors, reader: &mut Reader<'_>) {
     }
 }
 
+fn ivf(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let params = IvfParams {
+        lists: Some(reader.u64() as usize).filter(|&lists| lists != 0),
+        bits: reader.u8(),
+        spill: reader.u8() % 2 == 1,
+        seed: reader.u64(),
+    };
+    let (trained, probes) = (reader.u64(), reader.u64() as u32);
+    let parts = IvfParts {
+        params,
+        trained,
+        probes,
+        mean: reader.f32s(),
+        centroids: reader.f32s(),
+        lens: reader.u32s(),
+        lists: reader.bytes().to_vec(),
+    };
+    if let Ok(mut ivf) = Ivf::from_parts(vectors, parts) {
+        // Removal wants the values that were inserted.
+        ivf.remove(vectors, 5);
+        exercise(vectors, |vectors, request, changed| {
+            changed.into_iter().for_each(|changed| ivf.insert(vectors, changed));
+            ivf.search(vectors, request, Some(3))
+        });
+    }
+}
+
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let [many, few] = rows();
     let all = |vectors: &Vectors| (0..vectors.len() as u32).collect::<Vec<u32>>();
@@ -180,6 +219,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
     let hnsw = Writer::default().u64(4).u64(20).u64(0).u64(2).u64(u64::from(entry.unwrap_or(u32::MAX)));
     let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead);
+    let params = IvfParams { lists: Some(6), bits: 3, ..IvfParams::default() };
+    let mut ivf = Ivf::new(params);
+    ivf.insert(self::lists(), &all(self::lists()));
+    let IvfParts { trained, probes, mean, centroids, lens, lists, .. } = ivf.to_parts();
+    let mut ivf = Writer::default().u64(6);
+    ivf.0.extend([3, 0]);
+    let ivf = ivf.u64(0).u64(trained).u64(u64::from(probes));
+    let ivf = ivf.f32s(&mean).f32s(&centroids).u32s(&lens).bytes(&lists);
     let coded = CodeKind::ALL.into_iter().enumerate().map(|(place, kind)| {
         let mut coded =
             Coded::new(CodedParams::new(kind), Metric::Euclidean, DIM).expect("eight dimensions fit all");
@@ -189,5 +236,5 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         fields.0.extend(scale.to_le_bytes());
         with(3, fields.f32s(&centre).bytes(&quantizer).bytes(&codes).bytes(&rest))
     });
-    coded.chain(hashed).chain([with(0, flat(0)), with(0, flat(1)), with(2, hnsw)]).collect()
+    coded.chain(hashed).chain([with(0, flat(0)), with(0, flat(1)), with(2, hnsw), with(4, ivf)]).collect()
 }

@@ -145,8 +145,8 @@ fn blocks(rabitq: Rabitq, bytes: &[u8]) {
     let (block, rest) = (filled(bytes, blocks.block_bytes()), filled(bytes, blocks.rest_bytes()));
     let query = blocks.query(&values(bytes, dim));
     let term = query.list_term(&vec![0.5; dim]);
-    let mut estimates = BlockEstimates::default();
-    query.scan(term, &block, u32::MAX, &mut estimates);
+    let mut estimates = BlockEstimates { near: u32::MAX, ..BlockEstimates::default() };
+    query.scan(term, f32::INFINITY, &block, std::slice::from_mut(&mut estimates));
     if !rest.is_empty() {
         query.refine(term, estimates.product[0], &rest);
     }

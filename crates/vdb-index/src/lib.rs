@@ -1,6 +1,6 @@
-//! Indexes over vectors that are addressed by their row offset: exact scan, LSH and HNSW.
+//! Indexes over vectors that are addressed by their row offset: exact scan, LSH, HNSW and IVF.
 //!
-//! An index borrows the [`Vectors`] it was built over at every call; it owns no vectors, ids or metadata. All three
+//! An index borrows the [`Vectors`] it was built over at every call; it owns no vectors, ids or metadata. All of them
 //! answer the same [`Request`] with the same [`Answer`], in the order (distance, then the caller's tie-break), and say
 //! whether the answer is exact.
 //!
@@ -29,6 +29,7 @@ mod coded;
 mod flat;
 mod hash;
 mod hnsw;
+mod ivf;
 mod lsh;
 mod request;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use bitset::BitSet;
 pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
+pub use ivf::{Ivf, IvfParams, IvfParts};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};
 pub use top_k::{Hit, TieBreak};

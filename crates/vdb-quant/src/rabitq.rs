@@ -51,6 +51,8 @@ const HEADER: usize = 16;
 pub struct RabitqConfig {
     /// Bits per dimension, B, 1 to 8. Each one more halves the error. 1 unless set.
     pub bits: u8,
+    /// Bits per dimension that blocks scan, S, 1 or 2 and no more than B; the rest refines. 1 unless set.
+    pub scan_bits: u8,
     /// Width of the error bounds in standard deviations, ε₀, about: wider ones are wrong more rarely and prune
     /// less. 1.9 unless set, wrong for a few in a hundred in either direction; 4 is wrong for less than one in a
     /// thousand.
@@ -67,6 +69,7 @@ impl Default for RabitqConfig {
     fn default() -> Self {
         RabitqConfig {
             bits: 1,
+            scan_bits: 1,
             epsilon: 1.9,
             scale: ScaleSearch::Fast,
             wide_tables: false,
@@ -91,6 +94,14 @@ pub enum RabitqError {
     #[error("{bits} bits per dimension, expected 1 to 8")]
     Bits {
         /// Bits asked for.
+        bits: u8,
+    },
+    /// Scanned bits other than one or two of the code's.
+    #[error("{scan_bits} of {bits} bits per dimension scanned, expected one or two of them")]
+    ScanBits {
+        /// Bits to be scanned.
+        scan_bits: u8,
+        /// Bits per dimension.
         bits: u8,
     },
     /// A dimension of zero or beyond [`MAX_DIM`].
@@ -154,6 +165,9 @@ impl Rabitq {
         if !(1..=8).contains(&config.bits) {
             return Err(RabitqError::Bits { bits: config.bits });
         }
+        if !(1..=config.bits.min(2)).contains(&config.scan_bits) {
+            return Err(RabitqError::ScanBits { scan_bits: config.scan_bits, bits: config.bits });
+        }
         if !(config.epsilon.is_finite() && config.epsilon > 0.0) {
             return Err(RabitqError::Epsilon);
         }
@@ -179,6 +193,7 @@ impl Rabitq {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(Kind::Rabitq);
         writer.u8(self.config.bits);
+        writer.u8(self.config.scan_bits);
         writer.u8(u8::from(self.config.wide_tables));
         writer.u8(self.config.scale as u8);
         writer.f32s(&[self.config.epsilon]);
@@ -197,6 +212,7 @@ impl Rabitq {
         let invalid = |field| ParametersError::Invalid { field };
         let mut reader = Reader::new(bytes, Kind::Rabitq)?;
         let bits = reader.u8()?;
+        let scan_bits = reader.u8()?;
         let wide_tables = match reader.u8()? {
             byte @ (0 | 1) => byte == 1,
             _ => return Err(invalid("table width")),
@@ -208,7 +224,7 @@ impl Rabitq {
         let centre = reader.f32s("centre", dim)?;
         let rotation = Rotation::from_bytes(reader.nested()?).map_err(|_| invalid("rotation"))?;
         reader.finish()?;
-        let config = RabitqConfig { bits, epsilon, scale, wide_tables, seed };
+        let config = RabitqConfig { bits, scan_bits, epsilon, scale, wide_tables, seed };
         Rabitq::with_rotation(centre, Arc::new(rotation), config).map_err(|_| invalid("setting"))
     }
 

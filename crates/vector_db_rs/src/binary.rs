@@ -13,8 +13,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use vdb_distance::Metric;
 use vdb_index::{
-    BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts, Lsh,
-    LshFamily, LshParams, LshParts, Vectors,
+    BitSet, CodeKind, Coded, CodedParams, CodedParts, Flat, FlatParts, Hnsw, HnswParams, HnswParts, Ivf,
+    IvfParams, IvfParts, Lsh, LshFamily, LshParams, LshParts, Vectors,
 };
 use vdb_storage::codec::{CodecError, Encode, Reader};
 use vdb_storage::container::{ContainerReader, ContainerWriter, FileKind};
@@ -29,7 +29,7 @@ const NO_ENTRY: u32 = u32::MAX;
 const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 const LSH_FAMILIES: [LshFamily; 3] =
     [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
-const INDEX_TYPES: [IndexType; 3] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW];
+const INDEX_TYPES: [IndexType; 4] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW, IndexType::IVF];
 
 /// The place of a value in a table of codes; every value of the type is in it.
 fn code_of<T: PartialEq>(table: &[T], value: T) -> u8 {
@@ -82,6 +82,22 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
             file.add_section("hnsw.levels", &levels)?;
             file.write_section("hnsw.base", |out| out.put_u32_slice(&base))?;
             file.write_section("hnsw.upper", |out| out.put_u32_slice(&upper))?;
+        }
+        Index::Ivf(ivf) => {
+            let IvfParts { params, trained, probes, mean, centroids, lens, lists } = ivf.to_parts();
+            file.write_section("ivf.fit", |out| {
+                out.put_u64(params.lists.unwrap_or(0) as u64)?;
+                out.put_u8(params.bits)?;
+                out.put_u8(u8::from(params.spill))?;
+                out.put_u64(params.seed)?;
+                out.put_u64(core.params.probes.unwrap_or(0) as u64)?;
+                out.put_u64(trained)?;
+                out.put_u32(probes)?;
+                out.put_f32_slice(&mean)
+            })?;
+            file.write_section("ivf.centroids", |out| out.put_f32_slice(&centroids))?;
+            file.write_section("ivf.lens", |out| out.put_u32_slice(&lens))?;
+            file.add_section("ivf.lists", &lists)?;
         }
     }
     file.finish()?;
@@ -161,6 +177,7 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
         IndexType::Flat => Index::Flat(file.flat(&vectors)?),
         IndexType::LSH => Index::Lsh(file.lsh(params.lsh, &vectors)?),
         IndexType::HNSW => Index::Hnsw(file.hnsw(params.hnsw, &vectors)?),
+        IndexType::IVF => Index::Ivf(file.ivf(&mut params, &vectors)?),
     };
     let store =
         RecordStore::from_rows(vectors, records, free).map_err(|reason| file.damaged("ids", reason))?;
@@ -245,7 +262,7 @@ impl Sections<'_> {
             metric,
             index_type,
             rows,
-            params: IndexParams { hnsw, ef_search, lsh, coded: None },
+            params: IndexParams { hnsw, ef_search, lsh, ..IndexParams::default() },
         })
     }
 
@@ -353,6 +370,28 @@ impl Sections<'_> {
             dead: self.numbers_to_end("hnsw.dead")?,
         };
         Hnsw::from_parts(vectors, parts).map_err(|error| self.damaged("hnsw.base", error.to_string()))
+    }
+}
+
+impl Sections<'_> {
+    /// The lists; their parameters, which `config` does not have, go to `params`.
+    fn ivf(&mut self, params: &mut IndexParams, vectors: &Vectors) -> Result<Ivf, Error> {
+        let (ivf, probes, mut parts) = self.decode("ivf.fit", |reader| {
+            let lists = Some(reader.u64()? as usize).filter(|&lists| lists > 0);
+            let (bits, spill) = (reader.u8()?, reader.u8()? != 0);
+            let ivf = IvfParams { lists, bits, spill, seed: reader.u64()? };
+            let probes = Some(reader.u64()? as usize).filter(|&probes| probes > 0);
+            let (trained, own_probes) = (reader.u64()?, reader.u32()?);
+            let mean = reader.f32_vec(reader.remaining() / 4)?;
+            let (centroids, lens, lists) = (Vec::new(), Vec::new(), Vec::new());
+            let parts = IvfParts { params: ivf, trained, probes: own_probes, mean, centroids, lens, lists };
+            Ok((ivf, probes, parts))
+        })?;
+        parts.centroids = self.decode("ivf.centroids", |reader| reader.f32_vec(reader.remaining() / 4))?;
+        parts.lens = self.numbers_to_end("ivf.lens")?;
+        parts.lists = self.file.section("ivf.lists")?;
+        (params.ivf, params.probes) = (ivf, probes);
+        Ivf::from_parts(vectors, parts).map_err(|reason| self.damaged("ivf.lists", reason))
     }
 }
 

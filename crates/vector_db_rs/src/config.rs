@@ -53,6 +53,9 @@ pub enum IndexType {
     LSH,
     /// Approximate: a hierarchical navigable small-world graph. The one to use from some ten thousand vectors on.
     HNSW,
+    /// Approximate: posting lists around centroids, with short codes. Less memory than a graph and a shorter build;
+    /// changes cost little.
+    IVF,
 }
 
 /// Configuration of a database.

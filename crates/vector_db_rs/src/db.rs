@@ -1,7 +1,7 @@
 //! [`VectorDB`], the database of the specification, and its builder.
 
 use crate::config::check_dimension;
-use crate::index::{Core, IndexParams, check_range};
+use crate::index::{Core, IndexParams, check_ivf, check_range};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
@@ -284,10 +284,39 @@ impl VectorDBBuilder {
         self
     }
 
+    /// IVF: posting lists (nlist), 1 to 1,048,576. More: fewer records scanned at equal recall, more centroids to rank.
+    /// Unless set, about 3 √n, chosen anew whenever the number of records has quadrupled.
+    pub fn lists(mut self, lists: usize) -> Self {
+        self.params.ivf.lists = Some(lists);
+        self
+    }
+
+    /// IVF: bits per dimension of a record's code, 1 to 8. More: fewer vectors compared, an eighth of a byte more per
+    /// dimension each. Default 4.
+    pub fn bits(mut self, bits: u8) -> Self {
+        self.params.ivf.bits = bits;
+        self
+    }
+
+    /// IVF: store every record in its second list, too: better recall at equal probes for twice the memory. Default
+    /// false.
+    pub fn spill(mut self, spill: bool) -> Self {
+        self.params.ivf.spill = spill;
+        self
+    }
+
+    /// IVF: lists that searches probe (nprobe) which do not say their own. Unless set, chosen from the data for a recall of
+    /// about 0.95.
+    pub fn probes(mut self, probes: usize) -> Self {
+        self.params.probes = Some(probes);
+        self
+    }
+
     /// Decides everything random about the index. Default 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.params.hnsw.seed = seed;
         self.params.lsh.seed = seed;
+        self.params.ivf.seed = seed;
         self
     }
 
@@ -297,11 +326,12 @@ impl VectorDBBuilder {
     /// [`Error::InvalidConfig`] names the parameter that is out of its range.
     pub fn build(self) -> Result<VectorDB, Error> {
         check_dimension(self.dimension)?;
-        let IndexParams { hnsw, ef_search, lsh, .. } = self.params;
+        let IndexParams { hnsw, ef_search, lsh, ivf, probes, .. } = self.params;
         check_range("m", hnsw.m, 2, 128)
             .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
             .and_then(|()| check_range("ef_search", ef_search, 1, usize::MAX))
             .and_then(|()| lsh.check())
+            .and_then(|()| check_ivf(&ivf, probes))
             .map_err(Error::InvalidConfig)?;
         let coded = self.coded().map_err(Error::InvalidConfig)?;
         let params = IndexParams { coded, ..self.params };

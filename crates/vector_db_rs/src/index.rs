@@ -1,7 +1,7 @@
 //! The indexes of the specification as building blocks, and the core that they share with [`VectorDB`](crate::VectorDB).
 //!
-//! [`Core`] is a record store with one of the three indexes over it; it validates, keeps both in step, and turns hits
-//! into results. `FlatIndex`, `LSHIndex` and `HNSWIndex` are thin faces of it.
+//! [`Core`] is a record store with one of the indexes over it; it validates, keeps both in step, and turns hits
+//! into results. `FlatIndex`, `LSHIndex`, `HNSWIndex` and `IVFIndex` are thin faces of it.
 
 use crate::config::check_dimension;
 use crate::record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions};
@@ -10,7 +10,8 @@ use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use std::collections::HashMap;
 use vdb_distance::Metric;
 use vdb_index::{
-    BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Lsh, LshParams, MAX_ROWS, Request,
+    BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Ivf, IvfParams, Lsh, LshParams, MAX_ROWS,
+    Request,
 };
 
 /// What every index does.
@@ -39,15 +40,25 @@ pub(crate) struct IndexParams {
     pub(crate) lsh: LshParams,
     /// Flat: the codes to scan; `None` for the exact scan.
     pub(crate) coded: Option<CodedParams>,
+    pub(crate) ivf: IvfParams,
+    /// Lists that IVF searches probe; `None` leaves it to the index.
+    pub(crate) probes: Option<usize>,
 }
 
 impl Default for IndexParams {
     fn default() -> Self {
-        Self { hnsw: HnswParams::default(), ef_search: 64, lsh: LshParams::default(), coded: None }
+        Self {
+            hnsw: HnswParams::default(),
+            ef_search: 64,
+            lsh: LshParams::default(),
+            ivf: IvfParams::default(),
+            probes: None,
+            coded: None,
+        }
     }
 }
 
-/// One of the three indexes.
+/// One of the indexes.
 #[derive(Debug, Clone)]
 pub(crate) enum Index {
     Flat(Flat),
@@ -55,6 +66,7 @@ pub(crate) enum Index {
     Coded(Coded),
     Lsh(Lsh),
     Hnsw(Hnsw),
+    Ivf(Ivf),
 }
 
 impl Index {
@@ -69,6 +81,7 @@ impl Index {
             },
             IndexType::LSH => Index::Lsh(Lsh::new(params.lsh)),
             IndexType::HNSW => Index::Hnsw(Hnsw::new(params.hnsw)),
+            IndexType::IVF => Index::Ivf(Ivf::new(params.ivf)),
         }
     }
 
@@ -77,6 +90,7 @@ impl Index {
             Index::Flat(_) | Index::Coded(_) => IndexType::Flat,
             Index::Lsh(_) => IndexType::LSH,
             Index::Hnsw(_) => IndexType::HNSW,
+            Index::Ivf(_) => IndexType::IVF,
         }
     }
 }
@@ -201,6 +215,7 @@ impl Core {
             Index::Coded(coded) => coded.insert(&self.store.vectors, offsets),
             Index::Lsh(lsh) => lsh.insert(&self.store.vectors, offsets),
             Index::Hnsw(hnsw) => hnsw.insert_with_progress(&self.store.vectors, offsets, progress),
+            Index::Ivf(ivf) => ivf.insert(&self.store.vectors, offsets),
         }
         progress(offsets.len());
     }
@@ -216,6 +231,10 @@ impl Core {
                 vec![offset]
             }
             Index::Hnsw(hnsw) => hnsw.remove(vectors, offset),
+            Index::Ivf(ivf) => {
+                ivf.remove(vectors, offset);
+                vec![offset]
+            }
         };
         self.store.release(released);
         true
@@ -234,6 +253,7 @@ impl Core {
             Index::Coded(coded) => coded.bytes(),
             Index::Lsh(lsh) => lsh.bytes(),
             Index::Hnsw(hnsw) => hnsw.bytes(),
+            Index::Ivf(ivf) => ivf.bytes(),
         };
         self.store.vectors.bytes() + index
     }
@@ -263,6 +283,7 @@ impl Core {
             Index::Hnsw(hnsw) => {
                 hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))
             }
+            Index::Ivf(ivf) => ivf.search(vectors, &request, options.probes.or(self.params.probes)),
         };
         let hits = answer.hits.iter().map(|hit| SearchHit {
             id: self.store.id(hit.offset),
@@ -305,6 +326,12 @@ pub(crate) fn check_range(name: &str, value: usize, least: usize, most: usize) -
     Err(format!("{name} is {value}, expected {expected}"))
 }
 
+pub(crate) fn check_ivf(ivf: &IvfParams, probes: Option<usize>) -> Result<(), String> {
+    check_range("lists", ivf.lists.unwrap_or(1), 1, 1 << 20)?;
+    check_range("bits", usize::from(ivf.bits), 1, 8)?;
+    check_range("probes", probes.unwrap_or(1), 1, usize::MAX)
+}
+
 /// A batch on its way in.
 #[derive(Default)]
 struct Staged {
@@ -328,6 +355,10 @@ pub struct LSHIndex(Core);
 /// A hierarchical navigable small-world graph.
 #[derive(Debug, Clone)]
 pub struct HNSWIndex(Core);
+
+/// Posting lists around centroids, with short codes.
+#[derive(Debug, Clone)]
+pub struct IVFIndex(Core);
 
 impl FlatIndex {
     /// An empty index; `config.index_type` is not looked at.
@@ -360,6 +391,13 @@ impl HNSWIndex {
     /// An empty index with the default parameters; `config.index_type` is not looked at.
     pub fn new(config: VectorDBConfig) -> Self {
         Self(Core::from_config(&config, IndexType::HNSW, IndexParams::default()))
+    }
+}
+
+impl IVFIndex {
+    /// An empty index with the default parameters; `config.index_type` is not looked at.
+    pub fn new(config: VectorDBConfig) -> Self {
+        Self(Core::from_config(&config, IndexType::IVF, IndexParams::default()))
     }
 }
 
@@ -407,3 +445,4 @@ macro_rules! vector_index {
 vector_index!(FlatIndex);
 vector_index!(LSHIndex);
 vector_index!(HNSWIndex);
+vector_index!(IVFIndex);

@@ -29,7 +29,8 @@
 //!
 //! # Concepts
 //! - **Index types**: [`IndexType::Flat`] compares everything and is exact; [`IndexType::HNSW`] is the graph for large
-//!   collections; [`IndexType::LSH`] is there because it is specified. [`VectorDB::builder`] sets their parameters.
+//!   collections; [`IndexType::IVF`] takes a fraction of its memory and build time; [`IndexType::LSH`] is there because
+//!   it is specified. [`VectorDB::builder`] sets their parameters.
 //! - **A quantizer** ([`VectorDBBuilder::quantizer`]) makes a Flat database scan short codes and compare only the best
 //!   records exactly: several times faster than the exact scan, and no longer exact.
 //! - **Results** are ordered by (similarity descending, id), and there are min(k, matching records) of them.
@@ -61,10 +62,10 @@ mod store;
 pub use config::{DistanceMetric, IndexType, MAX_DIMENSION, VectorDBConfig};
 pub use db::{VectorDB, VectorDBBuilder};
 pub use error::Error;
-pub use index::{FlatIndex, HNSWIndex, LSHIndex, VectorIndex};
+pub use index::{FlatIndex, HNSWIndex, IVFIndex, LSHIndex, VectorIndex};
 pub use random::{generate_random_vectors, generate_random_vectors_seeded};
 pub use record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions, SearchResult, VectorRecord};
 pub use vdb_distance::Metric;
-pub use vdb_index::LshFamily;
 pub use vdb_index::CodeKind as Quantizer;
+pub use vdb_index::LshFamily;
 pub use vdb_storage::StorageError;

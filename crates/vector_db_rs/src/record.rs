@@ -34,6 +34,7 @@ pub struct SearchOptions {
     pub(crate) ef_search: Option<usize>,
     pub(crate) candidates: Option<usize>,
     pub(crate) oversampling: Option<usize>,
+    pub(crate) probes: Option<usize>,
     pub(crate) filter: Vec<(String, String)>,
     pub(crate) exact: bool,
 }
@@ -64,6 +65,13 @@ impl SearchOptions {
     /// says. Indexes without a quantizer pay no heed to it.
     pub fn oversampling(mut self, oversampling: usize) -> Self {
         self.oversampling = Some(oversampling);
+        self
+    }
+
+    /// How many posting lists an IVF search probes (nprobe), 1 in effect for 0: more find more of the true neighbours and
+    /// take longer. Other indexes pay no heed to it.
+    pub fn probes(mut self, probes: usize) -> Self {
+        self.probes = Some(probes);
         self
     }
 

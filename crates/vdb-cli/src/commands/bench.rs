@@ -24,6 +24,8 @@ const EF_SEARCH: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 
 const OVERSAMPLING: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 /// Records that LSH compares.
 const CANDIDATES: [usize; 9] = [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800];
+/// Posting lists that IVF probes.
+const PROBES: [usize; 12] = [1, 2, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256];
 
 #[derive(Serialize)]
 struct Row {
@@ -114,6 +116,10 @@ fn label(args: &AnnArgs) -> String {
         },
         IndexName::Lsh => lsh_label(p),
         IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
+        IndexName::Ivf => {
+            let lists = p.lists.map_or("auto".to_owned(), |lists| lists.to_string());
+            format!("vdb ivf {lists}x{}{}", p.bits, if p.spill { " spill" } else { "" })
+        }
     }
 }
 
@@ -131,6 +137,7 @@ fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
         IndexName::Flat if args.parameters.quantizer.is_some() => OVERSAMPLING.to_vec(),
         IndexName::Flat => vec![0],
         IndexName::Hnsw => EF_SEARCH.to_vec(),
+        IndexName::Ivf => PROBES.to_vec(),
         IndexName::Lsh => CANDIDATES.into_iter().filter(|&candidates| candidates < records).collect(),
     }
 }
@@ -187,6 +194,7 @@ fn measure<'a>(
         IndexName::Lsh if param == 0 => SearchOptions::new(),
         IndexName::Lsh => SearchOptions::new().candidates(param),
         IndexName::Hnsw => SearchOptions::new().ef_search(param),
+        IndexName::Ivf => SearchOptions::new().probes(param),
     };
     for query in 0..queries.rows.min(20) {
         db.search_hits(queries.row(query), args.k, &options)?;

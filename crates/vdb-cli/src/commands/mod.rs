@@ -39,9 +39,15 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .num_tables(parameters.num_tables)
         .num_functions(parameters.num_functions)
         .subspaces(parameters.subspaces)
+        .bits(parameters.bits)
+        .spill(parameters.spill)
         .seed(parameters.seed);
-    match parameters.quantizer {
+    let builder = match parameters.lists {
+        Some(lists) => builder.lists(lists),
         None => builder,
+    };
+    match parameters.quantizer {
         Some(quantizer) => builder.quantizer(quantizer),
+        None => builder,
     }
 }

@@ -49,6 +49,9 @@ pub(crate) fn run(args: &SearchArgs, out: &mut dyn Write) -> anyhow::Result<()> 
     if let Some(oversampling) = args.oversampling {
         options = options.oversampling(oversampling);
     }
+    if let Some(probes) = args.probes {
+        options = options.probes(probes);
+    }
     for (key, value) in &args.filter {
         options = options.filter(key, value);
     }

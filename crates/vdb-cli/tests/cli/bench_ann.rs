@@ -99,10 +99,12 @@ fn flat_has_full_recall_under_every_metric_and_format() {
 #[test]
 fn approximate_indexes_gain_recall_with_their_setting() {
     let folder = data_set("l2", l2);
-    for (index, label, params) in
-        [("hnsw", "vdb hnsw M8 efc50", "10,40"), ("lsh", "vdb lsh cross-polytope 6x12", "20,60,1000")]
-    {
-        let parameters = "--m 8 --ef-construction 50 --num-tables 6 --num-functions 12";
+    for (index, label, params) in [
+        ("hnsw", "vdb hnsw M8 efc50", "10,40"),
+        ("lsh", "vdb lsh cross-polytope 6x12", "20,60,1000"),
+        ("ivf", "vdb ivf 50x3", "2,20,50"),
+    ] {
+        let parameters = "--m 8 --ef-construction 50 --num-tables 6 --num-functions 12 --lists 50 --bits 3";
         let rows = bench(&folder, &format!("--index {index} --params {params} {parameters}"));
         rows.iter().for_each(|row| check_row(row, label));
         let listed: Vec<String> = rows.iter().map(|row| row["param"].to_string()).collect();
@@ -128,7 +130,7 @@ fn threads_do_not_change_the_answers() {
 #[test]
 fn the_settings_end_where_nothing_is_left_to_gain() {
     let folder = data_set("cosine", cosine);
-    for index in ["hnsw", "lsh"] {
+    for index in ["hnsw", "lsh", "ivf"] {
         let rows = bench(&folder, &format!("--index {index}"));
         let (last, before) = rows.split_last().unwrap();
         assert!(before.iter().all(|row| number(row, "recall") <= 0.9985), "{rows:?}");

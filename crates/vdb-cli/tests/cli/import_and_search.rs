@@ -87,7 +87,7 @@ fn info_describes_databases_and_vector_files() {
 
 #[test]
 fn a_search_by_vector_finds_the_nearest() {
-    for index in ["flat", "lsh", "hnsw"] {
+    for index in ["flat", "lsh", "hnsw", "ivf"] {
         let (folder, rows) = with_database(index);
         let query = &vectors(1, DIM, 4)[0];
         let arguments =

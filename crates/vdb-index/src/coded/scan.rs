@@ -117,13 +117,14 @@ impl Scan<'_> {
                 mask
             }
             Prepared::Rabitq { query, term, refines: true } => {
-                query.scan(*term, self.unit(row), mask, block);
-                let mask = mask & !above(block, bound);
-                for lane in crate::bitset::ones(u64::from(mask), 0) {
+                block.near = mask;
+                // Rows at the bound itself stay in.
+                query.scan(*term, bound.next_up(), self.unit(row), std::slice::from_mut(block));
+                for lane in crate::bitset::ones(u64::from(block.near), 0) {
                     let (rest, lane) = (self.rest(row + lane as usize), lane as usize);
                     estimates[lane] = query.refine(*term, block.product[lane], rest).0;
                 }
-                mask
+                block.near
             }
         }
     }
@@ -161,10 +162,4 @@ impl Scan<'_> {
         let bytes = self.codes.codec.rest_bytes();
         &self.codes.rest[row * bytes..][..bytes]
     }
-}
-
-/// A bit for every lane that is surely above `bound`; lanes whose estimate is no number are not.
-fn above(block: &BlockEstimates, bound: f32) -> u32 {
-    let lanes = block.distance.iter().zip(&block.error).enumerate();
-    lanes.fold(0, |mask, (lane, (distance, error))| mask | u32::from(distance - error > bound) << lane)
 }

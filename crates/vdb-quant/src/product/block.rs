@@ -1,18 +1,18 @@
-//! Four-bit product codes in blocks of 32, for FastScan: 16 bytes a piece, laid out as [`crate::kernels::fastscan`]
-//! says. Look-up tables are rounded to eight bits with one step for all pieces.
+//! Four-bit product codes in blocks of 32, for FastScan: 16 bytes a piece, pieces padded to a multiple of four, laid out
+//! as [`crate::kernels::fastscan`] says. Look-up tables are rounded to eight bits with one step for all pieces.
 
 use vdb_distance::Metric;
 
 use super::{ProductBits, ProductQuantizer};
 use crate::fastscan::{BLOCK_VECTORS, BlockQuery, Tables};
-use crate::kernels::fastscan::{self, FastScan, TABLE_BYTES};
+use crate::kernels::fastscan::{self, FastScan};
 use crate::quantizer::Quantizer;
 use crate::rabitq::normalised;
 
 impl ProductQuantizer {
     /// Bytes of a block of 32 four-bit codes.
     pub fn block_bytes(&self) -> usize {
-        self.subspaces() * TABLE_BYTES
+        fastscan::padded_bytes(self.subspaces())
     }
 
     /// Writes up to 32 row codes as a block; lanes that are left hold centroid 0 of every piece.
@@ -26,9 +26,7 @@ impl ProductQuantizer {
         assert!(codes.len().is_multiple_of(bytes) && codes.len() <= BLOCK_VECTORS * bytes, "up to 32 codes");
         block.fill(0);
         for (lane, code) in codes.chunks_exact(bytes).enumerate() {
-            for piece in 0..self.subspaces() {
-                fastscan::put(block, piece, lane, self.number(code, piece));
-            }
+            self.set_lane(code, block, lane);
         }
     }
 
@@ -41,9 +39,8 @@ impl ProductQuantizer {
         assert!(lane < BLOCK_VECTORS, "a block has 32 lanes");
         assert_eq!(code.len(), self.code_bytes(), "the code has another length");
         assert_eq!(block.len(), self.block_bytes(), "the block has another length");
-        let (byte, shift) = fastscan::place(lane);
-        for (piece, table) in block.chunks_exact_mut(TABLE_BYTES).enumerate() {
-            table[byte] = table[byte] & !(0x0F << shift) | self.number(code, piece) << shift;
+        for piece in 0..self.subspaces() {
+            fastscan::put(block, piece, lane, self.number(code, piece));
         }
     }
 

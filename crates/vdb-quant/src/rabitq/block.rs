@@ -1,26 +1,27 @@
-//! Blocks of 32 one-bit codes relative to a list's centroid, the remaining bits beside them, and the query that
+//! Blocks of 32 codes of one or two bits relative to a list's centroid, the remaining bits beside them, and the query that
 //! scans the one and refines with the other.
 //!
 //! ```text
-//! block:  32 × add, 32 × rescale, 32 × error (f32), then the one-bit codes in FastScan order, 4·D bytes
-//! rest:   add, rescale, error (f32) of all B bits, then B − 1 planes of D/8 bytes          one row per vector
+//! block:  32 × add (f32), 32 × rescale and error (the upper halves of f32), then the S most significant bits of the
+//!         codes in FastScan order, 4·S·D bytes
+//! rest:   add, rescale, error (f32) of all B bits, then B − S planes of D/8 bytes          one row per vector
 //! ```
 //!
-//! `error` is stored without ε₀. A lane that holds no vector has an infinite `add`, and so an infinite distance.
-//! Refining does not read the one-bit code again: ⟨v,q'⟩ of all bits is 2^(B−1)·⟨bit − ½, q'⟩, which the scan has
-//! found, plus ⟨rest − middle, q'⟩.
+//! `error` is stored without ε₀. `add` is that of the rounded `rescale`, so that rounding it meets the residual only.
+//! A lane that holds no vector has an infinite `add`, and so an infinite distance; one whose factors are not finite
+//! has an `add` that is not a number and is always near. Refining does not read the scanned bits again: ⟨v,q'⟩ of all
+//! bits is 2^(B−S)·⟨top − middle, q'⟩, which the scan has found, plus ⟨rest − middle, q'⟩.
 
 use vdb_distance::{Kernels, Metric};
 
 use super::query::{RoundedQuery, normalised};
-use super::{Factors, Rabitq, levels, read_f32, write_f32, write_planes};
+use super::{Factors, Rabitq, RabitqConfig, levels, read_f32, write_f32, write_planes};
 use crate::fastscan::{BLOCK_VECTORS, BlockQuery, Tables};
-use crate::kernels::fastscan::{self, FastScan};
+pub use crate::kernels::fastscan::BlockEstimates;
+use crate::kernels::fastscan::{self, BLOCK_FACTOR_BYTES, FastScan, Scale};
 use crate::kernels::planes::PlaneDot;
 use crate::quantizer::Quantizer;
 
-/// Bytes of a block's three times 32 factors.
-const FACTORS: usize = 3 * 4 * BLOCK_VECTORS;
 /// Bytes before the planes of a row of remaining bits.
 const REST_HEADER: usize = 12;
 /// Bits from which the query for the remaining ones takes two passes.
@@ -41,32 +42,6 @@ pub struct ListTerm {
     pub add: f32,
     /// ‖q−c‖.
     pub radius: f32,
-}
-
-/// Estimates for the 32 vectors of a block.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BlockEstimates {
-    /// Distances; infinite where the block holds no vector.
-    pub distance: [f32; BLOCK_VECTORS],
-    /// How far the truth may be from each.
-    pub error: [f32; BLOCK_VECTORS],
-    /// ⟨bit − ½, q'⟩, what [`RabitqBlockQuery::refine`] goes on from.
-    pub product: [f32; BLOCK_VECTORS],
-}
-
-impl Default for BlockEstimates {
-    fn default() -> Self {
-        let none = [0.0; BLOCK_VECTORS];
-        BlockEstimates { distance: [f32::INFINITY; BLOCK_VECTORS], error: none, product: none }
-    }
-}
-
-impl BlockEstimates {
-    /// A bit for every vector whose distance may be below `limit`.
-    pub fn may_be_below(&self, limit: f32) -> u32 {
-        let lanes = self.distance.iter().zip(&self.error).enumerate();
-        lanes.fold(0, |mask, (lane, (distance, error))| mask | u32::from(distance - error < limit) << lane)
-    }
 }
 
 /// Blocks of a [`Rabitq`] under one metric: Euclidean, DotProduct or Cosine.
@@ -99,14 +74,24 @@ impl RabitqBlocks {
 
     /// Bytes per block.
     pub fn block_bytes(&self) -> usize {
-        FACTORS + 4 * self.quantizer.code_dim()
+        BLOCK_FACTOR_BYTES + fastscan::padded_bytes(self.tables())
     }
 
-    /// Bytes per row of remaining bits; none for one-bit codes.
+    /// Nibbles of the scanned bits of a code.
+    fn tables(&self) -> usize {
+        self.quantizer.code_dim() * usize::from(self.quantizer.config.scan_bits) / 4
+    }
+
+    /// Bits of a code that are not scanned.
+    fn rest_bits(&self) -> u8 {
+        self.quantizer.config.bits - self.quantizer.config.scan_bits
+    }
+
+    /// Bytes per row of remaining bits; 0 when all bits are scanned.
     pub fn rest_bytes(&self) -> usize {
-        match usize::from(self.quantizer.config.bits) {
-            1 => 0,
-            bits => REST_HEADER + self.quantizer.code_dim() / 8 * (bits - 1),
+        match usize::from(self.rest_bits()) {
+            0 => 0,
+            bits => REST_HEADER + self.quantizer.code_dim() / 8 * bits,
         }
     }
 
@@ -167,44 +152,71 @@ impl RabitqBlocks {
         assert_eq!(block.len(), self.block_bytes(), "the block has another length");
         assert_eq!(rest.len(), self.rest_bytes(), "the row of remaining bits has another length");
         let quantizer = &self.quantizer;
-        let bits = quantizer.config.bits;
+        let RabitqConfig { bits, scan_bits, scale, .. } = quantizer.config;
         let residual = quantizer.rotated(vector, &centre.raw);
-        let fit = levels::fit(&residual, bits, quantizer.config.scale);
-        let (top, dims) = (1 << (bits - 1), residual.len() as f64);
+        let fit = levels::fit(&residual, bits, scale);
+        let top: Vec<u8> = fit.levels.iter().map(|&level| level >> (bits - scan_bits)).collect();
 
-        let signs: Vec<u8> = fit.levels.iter().map(|&level| u8::from(level >= top)).collect();
-        let sizes: f64 = residual.iter().map(|&r| f64::from(r).abs()).sum();
-        let one_bit = Factors::new(quantizer, fit.square, sizes / 2.0, dims / 4.0);
-        let across = across(&signs, 0.5, &centre.rotated);
-        for (i, value) in self.stored(vector, centre, one_bit, across).into_iter().enumerate() {
-            write_f32(block, i * BLOCK_VECTORS + lane, value);
+        let middle = levels::middle(scan_bits);
+        let (mut product, mut level_square) = (0.0, 0.0);
+        for (&level, &r) in top.iter().zip(&residual) {
+            let v = f64::from(level) - middle;
+            product += v * f64::from(r);
+            level_square += v * v;
         }
-        let (byte, shift) = fastscan::place(lane);
-        for (table, signs) in signs.chunks_exact(4).enumerate() {
-            let nibble = signs[0] | signs[1] << 1 | signs[2] << 2 | signs[3] << 3;
-            let codes = &mut block[FACTORS..];
-            codes[table * fastscan::TABLE_BYTES + byte] &= !(0x0F << shift);
-            fastscan::put(codes, table, lane, nibble);
+        let mut scanned = Factors::new(quantizer, fit.square, product, level_square);
+        scanned.rescale = f64::from(upper_half(scanned.rescale as f32));
+        let along = along(vector, &centre.raw);
+        let [mut add, rescale, error] = self.stored(along, scanned, across(&top, middle, &centre.rotated));
+        if !(add.is_finite() && rescale.is_finite() && error.is_finite()) {
+            add = f32::NAN;
+        }
+        write_f32(block, lane, add);
+        let pair = rescale.to_bits() & 0xFFFF_0000 | error.to_bits().wrapping_add(0x8000) >> 16;
+        write_f32(block, BLOCK_VECTORS + lane, f32::from_bits(pair));
+        let per_nibble = usize::from(4 / scan_bits);
+        for (table, some) in top.chunks_exact(per_nibble).enumerate() {
+            let nibble = some.iter().rev().fold(0, |nibble, level| nibble << scan_bits | level);
+            fastscan::put(&mut block[BLOCK_FACTOR_BYTES..], table, lane, nibble);
         }
 
-        if bits > 1 {
+        if bits > scan_bits {
             let all = Factors::new(quantizer, fit.square, fit.product, fit.level_square);
-            let across = self::across(&fit.levels, levels::middle(bits), &centre.rotated);
-            for (i, value) in self.stored(vector, centre, all, across).into_iter().enumerate() {
+            let across = across(&fit.levels, levels::middle(bits), &centre.rotated);
+            for (i, value) in self.stored(along, all, across).into_iter().enumerate() {
                 write_f32(rest, i, value);
             }
-            write_planes(&fit.levels, usize::from(bits) - 1, &mut rest[REST_HEADER..]);
+            write_planes(&fit.levels, usize::from(bits - scan_bits), &mut rest[REST_HEADER..]);
         }
     }
 
-    /// `add`, `rescale` and `error`, for ⟨v,c'⟩ = `across`.
-    fn stored(&self, vector: &[f32], centre: &RabitqCentre, factors: Factors, across: f64) -> [f32; 3] {
+    /// Moves the code of vector `from` of consecutive blocks to `to`, and leaves no vector where it was.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn move_code(&self, blocks: &mut [u8], from: usize, to: usize) {
+        let bytes = self.block_bytes();
+        let place = |vector: usize| (vector / BLOCK_VECTORS * bytes, vector % BLOCK_VECTORS);
+        let ((from, from_lane), (to, to_lane)) = (place(from), place(to));
+        if (from, from_lane) != (to, to_lane) {
+            for factor in 0..2 {
+                let value = read_f32(&blocks[from..], factor * BLOCK_VECTORS + from_lane);
+                write_f32(&mut blocks[to..], factor * BLOCK_VECTORS + to_lane, value);
+            }
+            for table in 0..self.tables() {
+                let nibble = fastscan::nibble(&blocks[from + BLOCK_FACTOR_BYTES..], table, from_lane);
+                fastscan::put(&mut blocks[to + BLOCK_FACTOR_BYTES..], table, to_lane, nibble);
+            }
+        }
+        write_f32(&mut blocks[from..], from_lane, f32::INFINITY);
+    }
+
+    /// `add`, `rescale` and `error`, for ⟨c,r⟩ = `along` and ⟨v,c'⟩ = `across`.
+    fn stored(&self, along: f64, factors: Factors, across: f64) -> [f32; 3] {
         let Factors { square, rescale, error } = factors;
         let [add, rescale, error] = if self.metric == Metric::Euclidean {
             [square + 2.0 * rescale * across, -2.0 * rescale, 2.0 * error]
         } else {
-            let terms = vector.iter().zip(&centre.raw);
-            let along: f64 = terms.map(|(&x, &c)| f64::from(x - c) * f64::from(c)).sum();
             [rescale * across - along, -rescale, error]
         };
         [add as f32, rescale as f32, error as f32]
@@ -216,43 +228,35 @@ impl RabitqBlocks {
     /// When it has another dimension.
     pub fn query(&self, query: &[f32]) -> RabitqBlockQuery<'_> {
         let quantizer = &self.quantizer;
-        let bits = quantizer.config.bits;
+        let RabitqConfig { bits, scan_bits, wide_tables, .. } = quantizer.config;
         let raw = normalised(self.metric, query);
         let rotated = quantizer.rotated(&raw, &quantizer.centre);
-        let terms = subset_terms(&rotated);
-        let tables = Tables::new(&terms, quantizer.config.wide_tables);
-        let rounded = match bits {
-            1 => None,
-            _ => Some(RoundedQuery::new(&rotated, bits >= TWO_PASS_BITS)),
-        };
+        let rounded = (bits > scan_bits).then(|| RoundedQuery::new(&rotated, bits >= TWO_PASS_BITS));
         RabitqBlockQuery {
             blocks: self,
             fastscan: FastScan::get(),
             planes: PlaneDot::get(),
-            tables,
+            tables: Tables::of_levels(&rotated, scan_bits, wide_tables),
             rounded,
             raw,
         }
     }
 }
 
+/// ⟨x − c, c⟩.
+fn along(vector: &[f32], centre: &[f32]) -> f64 {
+    vector.iter().zip(centre).map(|(&x, &c)| f64::from(x - c) * f64::from(c)).sum()
+}
+
+/// The nearest number that the upper half of an f32 holds.
+fn upper_half(value: f32) -> f32 {
+    let bits = value.to_bits();
+    f32::from_bits(bits.wrapping_add(0x8000) & 0xFFFF_0000)
+}
+
 /// ⟨u − middle, c'⟩.
 fn across(levels: &[u8], middle: f64, rotated: &[f32]) -> f64 {
     levels.iter().zip(rotated).map(|(&level, &c)| (f64::from(level) - middle) * f64::from(c)).sum()
-}
-
-/// For every four coordinates the sixteen sums `Σ (bit − ½)·q`, each by adding the lowest bit set to a sum that is
-/// there already.
-fn subset_terms(rotated: &[f32]) -> Vec<f32> {
-    let mut terms = Vec::with_capacity(rotated.len() * 4);
-    for four in rotated.chunks_exact(4) {
-        let mut table = [-four.iter().sum::<f32>() / 2.0; 16];
-        for code in 1..16_usize {
-            table[code] = table[code & (code - 1)] + four[code.trailing_zeros() as usize];
-        }
-        terms.extend_from_slice(&table);
-    }
-    terms
 }
 
 /// A query prepared for the blocks of all lists; made by [`RabitqBlocks::query`].
@@ -284,60 +288,42 @@ impl RabitqBlockQuery<'_> {
         RabitqListQuery { query: self, term }
     }
 
-    /// Estimates for a block of a list, unless no bit of `mask` is set: then the block is not read, `out` stays as
-    /// it is and the answer is false.
+    /// Estimates for consecutive blocks of a list, as many as `out` has room for. A block of which `near` marks no
+    /// lane is not read; afterwards `near` marks those of its lanes whose bound is below `limit`.
     ///
     /// # Panics
-    /// When `block` has another length.
-    pub fn scan(&self, term: ListTerm, block: &[u8], mask: u32, out: &mut BlockEstimates) -> bool {
-        if mask == 0 {
-            return false;
-        }
-        self.scan_distances(term, block, &mut out.product, &mut out.distance);
+    /// When `blocks` has another length.
+    pub fn scan(&self, term: ListTerm, limit: f32, blocks: &[u8], out: &mut [BlockEstimates]) {
         let epsilon = self.blocks.quantizer.config.epsilon;
-        let (scale, rounding) = (epsilon * term.radius, self.tables.error());
-        for lane in 0..BLOCK_VECTORS {
-            let rescale = read_f32(block, BLOCK_VECTORS + lane).abs();
-            out.error[lane] = scale * read_f32(block, 2 * BLOCK_VECTORS + lane) + rounding * rescale;
-        }
-        true
+        let scale = Scale {
+            offset: self.tables.offset,
+            step: self.tables.step,
+            list: term.add,
+            spread: epsilon * term.radius,
+            rounding: epsilon * self.tables.deviation(),
+            limit,
+        };
+        self.fastscan.estimate(blocks, self.tables.bytes(), &scale, out);
     }
 
-    #[inline]
-    fn scan_distances(
-        &self,
-        term: ListTerm,
-        block: &[u8],
-        product: &mut [f32; BLOCK_VECTORS],
-        distance: &mut [f32; BLOCK_VECTORS],
-    ) {
-        assert_eq!(block.len(), FACTORS + self.tables.code_bytes(), "the block has another length");
-        let (factors, codes) = block.split_at(FACTORS);
-        self.tables.sums(self.fastscan, codes, product);
-        for lane in 0..BLOCK_VECTORS {
-            let (add, rescale) = (read_f32(factors, lane), read_f32(factors, BLOCK_VECTORS + lane));
-            distance[lane] = add + term.add + rescale * product[lane];
-        }
-    }
-
-    /// The estimate from all bits, and how far the truth may be from it, for a vector whose one-bit
-    /// [`product`](BlockEstimates::product) a scan has found.
+    /// The estimate from all bits, and how far the truth may be from it, for a vector whose
+    /// [`product`](BlockEstimates::product) of the scanned bits a scan has found.
     ///
     /// # Panics
-    /// When the codes have one bit, or `rest` is not one row of remaining bits.
+    /// When all bits are scanned, or `rest` is not one row of remaining bits.
     pub fn refine(&self, term: ListTerm, product: f32, rest: &[u8]) -> (f32, f32) {
-        let rounded = self.rounded.as_ref().expect("codes of one bit have no others to refine with");
+        let rounded = self.rounded.as_ref().expect("all bits are scanned, none are left to refine with");
         assert_eq!(rest.len(), self.blocks.rest_bytes(), "the row of remaining bits has another length");
         let config = &self.blocks.quantizer.config;
-        let bits = config.bits;
-        let top = f32::from(1_u16 << (bits - 1));
-        let middle = levels::middle(bits - 1) as f32;
+        let rest_bits = self.blocks.rest_bits();
+        let top = f32::from(1_u16 << rest_bits);
+        let middle = levels::middle(rest_bits) as f32;
         let all = top * product + rounded.product(self.planes, &rest[REST_HEADER..], middle);
         let (add, rescale, error) = (read_f32(rest, 0), read_f32(rest, 1), read_f32(rest, 2));
         let dims = self.blocks.quantizer.code_dim() as f32;
-        let noise = config.epsilon * rounded.noise * (dims / 12.0).sqrt() * top;
-        let rounding = rescale.abs() * (top * self.tables.error() + noise);
-        (add + term.add + rescale * all, config.epsilon * error * term.radius + rounding)
+        let noise = rounded.noise * (dims / 12.0).sqrt() * top;
+        let rounding = rescale.abs() * (top * self.tables.deviation() + noise);
+        (add + term.add + rescale * all, config.epsilon * (error * term.radius + rounding))
     }
 }
 
@@ -354,7 +340,8 @@ impl BlockQuery for RabitqListQuery<'_> {
     }
 
     fn scan_block(&self, block: &[u8], out: &mut [f32; BLOCK_VECTORS]) {
-        let mut product = [0.0; BLOCK_VECTORS];
-        self.query.scan_distances(self.term, block, &mut product, out);
+        let mut estimates = [BlockEstimates { near: u32::MAX, ..BlockEstimates::default() }];
+        self.query.scan(self.term, f32::INFINITY, block, &mut estimates);
+        *out = estimates[0].distance;
     }
 }

@@ -32,11 +32,12 @@ impl RoundedQuery {
     pub(super) fn new(rotated: &[f32], two_pass: bool) -> RoundedQuery {
         let largest = rotated.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let step = if largest > 0.0 && largest.is_finite() { largest / 127.0 } else { 1.0 };
-        let high: Vec<i8> = rotated.iter().map(|value| (value / step).round() as i8).collect();
+        let inverse = 1.0 / step;
+        let high: Vec<i8> = rotated.iter().map(|value| rounded(value * inverse)).collect();
         let low: Vec<i8> = match two_pass {
             true => {
-                let left = |(value, &high): (&f32, &i8)| value / step - f32::from(high);
-                rotated.iter().zip(&high).map(|pair| (left(pair) * 254.0).round() as i8).collect()
+                let left = |(value, &high): (&f32, &i8)| value * inverse - f32::from(high);
+                rotated.iter().zip(&high).map(|pair| rounded(left(pair) * 254.0)).collect()
             }
             false => Vec::new(),
         };
@@ -54,6 +55,12 @@ impl RoundedQuery {
         }
         self.step * product - middle * self.sum
     }
+}
+
+/// The nearest whole number, halves away from zero; without the call that `round` is on older instruction sets.
+#[inline(always)]
+fn rounded(value: f32) -> i8 {
+    (value + 0.5_f32.copysign(value)) as i8
 }
 
 /// A query prepared for row codes; made by [`Quantizer::query`].

@@ -180,9 +180,10 @@ fn recall_without_rerank_from_list_centroids() {
             for list in &lists {
                 let term = prepared.list_term(&list.centroid);
                 for (i, row) in list.rows.chunks_exact(dim).enumerate() {
-                    let mut out = BlockEstimates::default();
+                    let mut out = [BlockEstimates { near: 1 << (i % 32), ..BlockEstimates::default() }];
                     let block = &list.blocks[i / 32 * codec.block_bytes()..][..codec.block_bytes()];
-                    prepared.scan(term, block, 1 << (i % 32), &mut out);
+                    prepared.scan(term, f32::INFINITY, block, &mut out);
+                    let [out] = out;
                     let rest = &list.rest[i * codec.rest_bytes()..][..codec.rest_bytes()];
                     estimates.push(match bits {
                         1 => out.distance[i % 32],
@@ -267,9 +268,18 @@ fn lists(codec: &RabitqBlocks, rows: &[f32], clusters: usize) -> Vec<List> {
 fn one_query_serves_blocks_of_all_lists() {
     let (dim, clusters) = (112, 7);
     for metric in METRICS {
-        for (bits, wide_tables) in [(1, false), (1, true), (4, false), (5, true), (8, true)] {
+        let all = [
+            (1, 1, false),
+            (1, 1, true),
+            (4, 1, false),
+            (5, 1, true),
+            (8, 1, true),
+            (2, 2, false),
+            (5, 2, true),
+        ];
+        for (bits, scan_bits, wide_tables) in all {
             let rows = prepared(metric, clustered(700, dim, clusters, 31), dim);
-            let config = RabitqConfig { epsilon: 4.0, wide_tables, ..RabitqConfig::new(bits) };
+            let config = RabitqConfig { epsilon: 4.0, scan_bits, wide_tables, ..RabitqConfig::new(bits) };
             let codec = RabitqBlocks::new(Rabitq::new(mean(&rows, dim), config).unwrap(), metric);
             let lists = lists(&codec, &rows, clusters);
             let (mut outside, mut outside_refined, mut total) = (0, 0, 0);
@@ -279,8 +289,9 @@ fn one_query_serves_blocks_of_all_lists() {
                 for list in &lists {
                     let term = prepared.list_term(&list.centroid);
                     for (i, block) in list.blocks.chunks_exact(codec.block_bytes()).enumerate() {
-                        let mut out = BlockEstimates::default();
-                        assert!(prepared.scan(term, block, u32::MAX, &mut out));
+                        let mut out = [BlockEstimates { near: u32::MAX, ..BlockEstimates::default() }];
+                        prepared.scan(term, f32::INFINITY, block, &mut out);
+                        let [out] = out;
                         let mut distances = [0.0; BLOCK_VECTORS];
                         prepared.for_list(term).scan_block(block, &mut distances);
                         assert_eq!(distances, out.distance);
@@ -295,8 +306,9 @@ fn one_query_serves_blocks_of_all_lists() {
                             total += 1;
                             sum += error;
                             squares += error * error;
-                            outside += usize::from(error.abs() > f64::from(out.error[lane]));
-                            if bits > 1 {
+                            outside +=
+                                usize::from(error.abs() > f64::from(out.distance[lane] - out.bound[lane]));
+                            if bits > scan_bits {
                                 let rest = &list.rest[row * codec.rest_bytes()..][..codec.rest_bytes()];
                                 let (refined, bound) = prepared.refine(term, out.product[lane], rest);
                                 let error = f64::from(refined - truth);
@@ -311,10 +323,10 @@ fn one_query_serves_blocks_of_all_lists() {
             let deviation = (squares / n).sqrt();
             assert!((sum / n).abs() < 0.1 * deviation, "{metric} {bits}: bias {}", sum / n);
             assert!(outside * 1000 < total as usize, "{metric} {bits} {outside} of {total}");
-            if bits > 1 {
+            if bits > scan_bits {
                 assert!(outside_refined * 1000 < total as usize, "{metric} {bits} {outside_refined}");
                 let ratio = deviation / (squares_refined / n).sqrt();
-                let least = if wide_tables { 1.7_f64.powi(i32::from(bits) - 1) } else { 4.0 };
+                let least = if wide_tables { 1.6_f64.powi(i32::from(bits - scan_bits)) } else { 4.0 };
                 assert!(ratio > least, "{metric}, {bits} bits refine by {ratio}");
             }
         }
@@ -339,12 +351,46 @@ fn an_empty_mask_reads_nothing_and_lanes_can_be_written_again() {
 
     let query = codec.query(&rows[..20]);
     let term = query.list_term(&[0.1; 20]);
-    let mut out = BlockEstimates::default();
-    assert!(!query.scan(term, &[], 0, &mut out), "a block of the wrong length is not looked at");
     assert!(!query.for_list(term).scan_block_masked(&[], 0, &mut [0.0; 32]));
-    assert!(query.scan(term, &block, 1, &mut out));
-    assert_eq!(out.may_be_below(f32::INFINITY), u32::MAX);
-    assert_eq!(out.may_be_below(f32::NEG_INFINITY), 0);
+    let near = |limit| {
+        let mut out = [BlockEstimates { near: 0x0F0F_0F0F, ..BlockEstimates::default() }];
+        query.scan(term, limit, &block, &mut out);
+        out[0].near
+    };
+    assert_eq!(near(f32::INFINITY), 0x0F0F_0F0F);
+    assert_eq!(near(f32::NEG_INFINITY), 0);
+}
+
+#[test]
+fn moved_codes_are_those_of_the_vector() {
+    let rows = gaussian(40 * 20, 3);
+    for (bits, scan_bits) in [(1, 1), (3, 2)] {
+        let config = RabitqConfig { scan_bits, ..RabitqConfig::new(bits) };
+        let codec = RabitqBlocks::new(Rabitq::new(vec![0.0; 20], config).unwrap(), Metric::Euclidean);
+        let centre = codec.centre(&[0.1; 20]);
+        let blocks_of = |order: &[usize]| {
+            let mut blocks = vec![0; 2 * codec.block_bytes()];
+            blocks.chunks_exact_mut(codec.block_bytes()).for_each(|block| codec.clear(block));
+            let mut rest = vec![0; codec.rest_bytes()];
+            for (place, &row) in order.iter().enumerate() {
+                let block = &mut blocks[place / 32 * codec.block_bytes()..][..codec.block_bytes()];
+                codec.encode(&centre, &rows[row * 20..][..20], block, place % 32, &mut rest);
+            }
+            blocks
+        };
+        let mut moved = blocks_of(&(0..40).collect::<Vec<_>>());
+        codec.move_code(&mut moved, 39, 3);
+        codec.move_code(&mut moved, 38, 38);
+        let mut order: Vec<usize> = (0..38).collect();
+        order[3] = 39;
+        let estimates = |blocks: &[u8]| {
+            let query = codec.query(&rows[..20]);
+            let mut out = [BlockEstimates { near: u32::MAX, ..BlockEstimates::default() }; 2];
+            query.scan(query.list_term(&[0.1; 20]), f32::INFINITY, blocks, &mut out);
+            out.map(|out| out.distance)
+        };
+        assert_eq!(estimates(&moved), estimates(&blocks_of(&order)));
+    }
 }
 
 #[test]
@@ -370,6 +416,10 @@ fn settings_out_of_range_are_errors() {
     assert_eq!(new(4, RabitqConfig::new(0)), Err(RabitqError::Bits { bits: 0 }));
     assert_eq!(new(4, RabitqConfig::new(9)), Err(RabitqError::Bits { bits: 9 }));
     assert_eq!(new(0, RabitqConfig::new(1)), Err(RabitqError::Dim { dim: 0 }));
+    for (bits, scan_bits) in [(1, 2), (4, 3), (4, 0)] {
+        let config = RabitqConfig { scan_bits, ..RabitqConfig::new(bits) };
+        assert_eq!(new(4, config), Err(RabitqError::ScanBits { scan_bits, bits }));
+    }
     let config = RabitqConfig { epsilon: f32::NAN, ..RabitqConfig::new(1) };
     assert_eq!(new(4, config), Err(RabitqError::Epsilon));
     let rotation = Arc::new(Rotation::identity(4));

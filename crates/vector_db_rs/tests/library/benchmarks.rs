@@ -41,7 +41,7 @@ fn benchmark_flat_lsh_hnsw() {
                 IndexType::Flat => 1.0,
                 // Uniform noise of 128 dimensions has no near neighbours: the hardest case there is.
                 IndexType::LSH => 0.15,
-                IndexType::HNSW => 0.3,
+                IndexType::HNSW | IndexType::IVF => 0.3,
             };
             assert!(recall >= floor, "{index_type:?} over {size}: recall {recall}");
         }

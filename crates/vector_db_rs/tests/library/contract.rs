@@ -99,6 +99,7 @@ fn wider_searches_compare_more_and_find_more() {
     let cases = [
         (IndexType::HNSW, SearchOptions::new().ef_search(10), SearchOptions::new().ef_search(300)),
         (IndexType::LSH, SearchOptions::new().candidates(100), SearchOptions::new().candidates(4_000)),
+        (IndexType::IVF, SearchOptions::new().probes(2), SearchOptions::new().probes(10_000)),
     ];
     for (index_type, narrow, wide) in cases {
         let mut db = walked(24, DistanceMetric::Euclidean, index_type);

@@ -15,7 +15,7 @@ use vector_db_rs::{DistanceMetric, IndexType, VectorDB, VectorDBConfig, VectorRe
 
 const METRICS: [DistanceMetric; 3] =
     [DistanceMetric::Euclidean, DistanceMetric::Cosine, DistanceMetric::DotProduct];
-const INDEX_TYPES: [IndexType; 3] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW];
+const INDEX_TYPES: [IndexType; 4] = [IndexType::Flat, IndexType::LSH, IndexType::HNSW, IndexType::IVF];
 
 fn config(dimension: usize, distance_metric: DistanceMetric, index_type: IndexType) -> VectorDBConfig {
     VectorDBConfig { dimension, distance_metric, index_type }
