@@ -22,9 +22,7 @@ const LISTED: usize = 2_048;
 /// Many rows and few rows.
 fn rows() -> &'static [Vectors; 2] {
     static ROWS_ONCE: OnceLock<[Vectors; 2]> = OnceLock::new();
-    ROWS_ONCE.get_or_init(|| {
-        [ROWS, NODES].map(filled)
-    })
+    ROWS_ONCE.get_or_init(|| [ROWS, NODES].map(filled))
 }
 
 /// Enough rows for posting lists.

@@ -14,7 +14,7 @@ const SPLIT_ROWS: usize = 128;
 /// A list of fewer than one in so many of its share is dissolved.
 const DISSOLVE_SHARE: usize = 16;
 /// Rows that are placed at a time.
-const PART: usize = 1 << 14;
+const PART: usize = 1 << 12;
 /// Lists around a split one whose rows may move to the new ones.
 const NEIGHBOURS: usize = 8;
 /// Iterations of the k-means that splits a list.

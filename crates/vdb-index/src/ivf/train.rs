@@ -14,7 +14,7 @@ const ITERATIONS: usize = 10;
 /// From so many lists on, k-means runs in two levels.
 const TWO_LEVEL_LISTS: usize = 4_096;
 /// Rows that are placed at a time.
-const PART: usize = 1 << 14;
+const PART: usize = 1 << 12;
 /// Lists as a multiple of √n.
 const LISTS_PER_ROOT: f64 = 3.0;
 /// Rows of the data that are searched for to choose the number of probes.
