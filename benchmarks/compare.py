@@ -26,7 +26,13 @@ VDB = ROOT / "target" / "release" / "vdb"
 PROBES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 EFS = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256]
 TYPES = {"fbin": "<f4", "u8bin": "u1", "f16bin": "<f2"}
-OURS = {"vdb hnsw": "hnsw", "vdb flat": "flat", "vdb lsh": "lsh", "vdb ivf": "ivf"}
+OURS = {
+    "vdb hnsw": "hnsw",
+    "vdb flat": "flat",
+    "vdb flat batch": "flat --batch 1000",
+    "vdb lsh": "lsh",
+    "vdb ivf": "ivf",
+}
 
 
 def read_vectors(stem):
@@ -87,6 +93,15 @@ def faiss_flat(base, l2, k):
     index.add(base)
     single = lambda queries: np.vstack([index.search(query[None], k)[1] for query in queries])
     return [0], lambda _: faiss.omp_set_num_threads(1), single
+
+
+def faiss_flat_batch(base, l2, k):
+    """All queries in one call: a blocked matrix product."""
+    import faiss
+
+    index = (faiss.IndexFlatL2 if l2 else faiss.IndexFlatIP)(base.shape[1])
+    index.add(base)
+    return [0], lambda _: faiss.omp_set_num_threads(1), lambda queries: index.search(queries, k)[1]
 
 
 def faiss_lsh(base, l2, k, bits_per_value=2):
@@ -157,6 +172,7 @@ PEERS = {
     "hnswlib M16 efc200": hnswlib,
     "faiss HNSW M16 efc200": faiss_hnsw,
     "faiss Flat": faiss_flat,
+    "faiss Flat batch": faiss_flat_batch,
     "faiss LSH 2d bits + refine": faiss_lsh,
     "faiss LSH 8d bits + refine": lambda base, l2, k: faiss_lsh(base, l2, k, 8),
     "faiss IVFPQfs": faiss_ivf_pq,
@@ -201,7 +217,7 @@ def measure(name, args):
     shared = ["--data", args.data, "--set", args.set, "--queries", args.queries]
     shared += ["--k", str(args.k), "--seconds", str(args.seconds)]
     if name in OURS:
-        command = [str(VDB), "bench", "ann", "--json", "--index", OURS[name], *shared]
+        command = [str(VDB), "bench", "ann", "--json", "--index", *OURS[name].split(), *shared]
     else:
         command = [sys.executable, __file__, "--peer", name, *shared]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -237,6 +237,9 @@ pub(crate) struct AnnArgs {
     /// Threads that search, each one query at a time; the index is built on all cores
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    /// Queries that are given to one search call; times are of calls
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batch: usize,
     /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), probes for IVF,
     /// oversampling for Flat with a quantizer
     #[arg(long, value_delimiter = ',')]

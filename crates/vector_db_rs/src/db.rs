@@ -99,6 +99,35 @@ impl VectorDB {
         self.core.search(query, k, options)
     }
 
+    /// The answers to several queries at once, in their order: each what [`search_with`](Self::search_with) gives.
+    ///
+    /// All threads of the current rayon pool take part. Under [`IndexType::Flat`] queries go through the records together,
+    /// which costs less than one after the other even on one thread.
+    ///
+    /// # Errors
+    /// [`Error::InQueries`] names the first query that is refused; nothing is searched then.
+    pub fn search_batch(
+        &self,
+        queries: &[&[f32]],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<SearchAnswer>, Error> {
+        Ok(self.search_hits_batch(queries, k, options)?.iter().map(HitsAnswer::to_answer).collect())
+    }
+
+    /// As [`search_batch`](Self::search_batch), without copying the records found.
+    ///
+    /// # Errors
+    /// As [`search_batch`](Self::search_batch).
+    pub fn search_hits_batch<'a>(
+        &'a self,
+        queries: &[&[f32]],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<HitsAnswer<'a>>, Error> {
+        self.core.search_hits_batch(queries, k, options)
+    }
+
     /// As [`search_with`](Self::search_with), without copying the records found.
     ///
     /// # Errors

@@ -60,6 +60,15 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// One query of a batch was refused, and with it the whole batch.
+    #[error("query {position} of the batch (counted from 0) was refused, nothing was searched: {source}")]
+    InQueries {
+        /// The place of the query in the batch, from 0.
+        position: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+
     /// The database holds as many records as one index can: delete some, or use a second database.
     #[error("the database would hold {records} records, at most {limit} are possible")]
     Full {

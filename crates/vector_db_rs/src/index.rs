@@ -7,11 +7,12 @@ use crate::config::check_dimension;
 use crate::record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions};
 use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use vdb_distance::Metric;
 use vdb_index::{
-    BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Ivf, IvfParams, Lsh, LshParams, MAX_ROWS,
-    Request,
+    Answer, BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Ivf, IvfParams, Lsh, LshParams,
+    MAX_ROWS, Request,
 };
 
 /// What every index does.
@@ -264,39 +265,80 @@ impl Core {
         k: usize,
         options: &SearchOptions,
     ) -> Result<HitsAnswer<'a>, Error> {
+        self.check_query(query)?;
+        let allowed = self.allowed(options);
+        let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
+        let request = Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+        Ok(self.hits(&self.answer(&request, options)))
+    }
+
+    /// As many answers as there are queries, each what [`search_hits`](Self::search_hits) gives.
+    pub(crate) fn search_hits_batch<'a>(
+        &'a self,
+        queries: &[&[f32]],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<HitsAnswer<'a>>, Error> {
+        for (position, query) in queries.iter().enumerate() {
+            self.check_query(query)
+                .map_err(|source| Error::InQueries { position, source: Box::new(source) })?;
+        }
+        let allowed = self.allowed(options);
+        let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
+        let request = |query| Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+        let requests: Vec<Request<'_>> = queries.iter().map(|query| request(*query)).collect();
+        let vectors = &self.store.vectors;
+        let answers = match &self.index {
+            _ if options.exact => FlatScan.search_batch(vectors, &requests),
+            Index::Flat(flat) => flat.search_batch(vectors, &requests),
+            _ => requests.par_iter().map(|request| self.answer(request, options)).collect(),
+        };
+        Ok(answers.iter().map(|answer| self.hits(answer)).collect())
+    }
+
+    fn check_query(&self, query: &[f32]) -> Result<(), Error> {
         self.check_config()?;
         if query.len() != self.dimension {
             return Err(Error::QueryDimensionMismatch { expected: self.dimension, got: query.len() });
         }
-        if let Some((index, value)) = not_finite(query) {
-            return Err(Error::QueryNotFinite { index, value });
+        match not_finite(query) {
+            Some((index, value)) => Err(Error::QueryNotFinite { index, value }),
+            None => Ok(()),
         }
-        let allowed = (!options.filter.is_empty()).then(|| self.store.matching(&options.filter));
-        let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
-        let request = Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+    }
+
+    /// The records that the filter leaves; `None` without a filter.
+    fn allowed(&self, options: &SearchOptions) -> Option<BitSet> {
+        (!options.filter.is_empty()).then(|| self.store.matching(&options.filter))
+    }
+
+    fn answer(&self, request: &Request<'_>, options: &SearchOptions) -> Answer {
         let vectors = &self.store.vectors;
-        let answer = match &self.index {
-            _ if options.exact => FlatScan.search(vectors, &request),
-            Index::Flat(flat) => flat.search(vectors, &request),
-            Index::Coded(coded) => coded.search(vectors, &request, options.oversampling),
-            Index::Lsh(lsh) => lsh.search(vectors, &request, options.candidates),
+        match &self.index {
+            _ if options.exact => FlatScan.search(vectors, request),
+            Index::Flat(flat) => flat.search(vectors, request),
+            Index::Coded(coded) => coded.search(vectors, request, options.oversampling),
+            Index::Lsh(lsh) => lsh.search(vectors, request, options.candidates),
             Index::Hnsw(hnsw) => {
-                hnsw.search(vectors, &request, options.ef_search.unwrap_or(self.params.ef_search))
+                hnsw.search(vectors, request, options.ef_search.unwrap_or(self.params.ef_search))
             }
-            Index::Ivf(ivf) => ivf.search(vectors, &request, options.probes.or(self.params.probes)),
-        };
+            Index::Ivf(ivf) => ivf.search(vectors, request, options.probes.or(self.params.probes)),
+        }
+    }
+
+    fn hits(&self, answer: &Answer) -> HitsAnswer<'_> {
         let hits = answer.hits.iter().map(|hit| SearchHit {
             id: self.store.id(hit.offset),
-            vector: vectors.row(hit.offset),
+            vector: self.store.vectors.row(hit.offset),
             metadata: self.store.metadata(hit.offset),
             similarity: hit.distance.similarity(),
             distance: hit.distance.value(self.metric()),
         });
-        Ok(HitsAnswer {
+        HitsAnswer {
             hits: hits.collect(),
             exact: answer.exact,
             distance_computations: answer.distance_computations,
-        })
+        }
     }
 
     /// As [`search_hits`](Self::search_hits), with copies of the records found.
@@ -306,13 +348,7 @@ impl Core {
         k: usize,
         options: &SearchOptions,
     ) -> Result<SearchAnswer, Error> {
-        let HitsAnswer { hits, exact, distance_computations } = self.search_hits(query, k, options)?;
-        let results = hits.iter().map(|hit| SearchResult {
-            record: hit.to_record(),
-            similarity: hit.similarity,
-            distance: hit.distance,
-        });
-        Ok(SearchAnswer { results: results.collect(), exact, distance_computations })
+        Ok(self.search_hits(query, k, options)?.to_answer())
     }
 }
 

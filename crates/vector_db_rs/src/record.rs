@@ -136,3 +136,19 @@ pub struct HitsAnswer<'a> {
     /// As [`SearchAnswer::distance_computations`].
     pub distance_computations: usize,
 }
+
+impl HitsAnswer<'_> {
+    /// The same with copies of the records.
+    pub fn to_answer(&self) -> SearchAnswer {
+        let results = self.hits.iter().map(|hit| SearchResult {
+            record: hit.to_record(),
+            similarity: hit.similarity,
+            distance: hit.distance,
+        });
+        SearchAnswer {
+            results: results.collect(),
+            exact: self.exact,
+            distance_computations: self.distance_computations,
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! `vdb bench ann`: recall against speed on a data set with ground truth, one line per search setting.
 //!
 //! The index is built once on all cores through the public API. Then each setting is searched query by query, over all
-//! queries at least once and for at least `--seconds`; times are of single searches, recall counts a neighbour as found
+//! queries at least once and for at least `--seconds`; times are of search calls, of one query or `--batch` of them; recall counts a neighbour as found
 //! by its id or, where distances tie with the last true one, by its distance.
 
 use crate::args::{AnnArgs, IndexArgs, IndexName};
@@ -46,6 +46,7 @@ struct Row {
 pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     ensure!(args.threads > 0, "--threads is 0, expected at least 1");
     ensure!(args.k > 0, "--k is 0, expected at least 1");
+    ensure!(args.batch > 0, "--batch is 0, expected at least 1");
     let shortest = Duration::try_from_secs_f64(args.seconds);
     let shortest =
         shortest.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
@@ -80,7 +81,7 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             label: label(args),
             param,
             recall: round(recall(&run.answers, &truth, args.k, set.metric), 10_000.0),
-            qps: round(run.searches() as f64 / run.wall.as_secs_f64(), 10.0),
+            qps: round(run.searched as f64 / run.wall.as_secs_f64(), 10.0),
             p50_us: round(run.percentile_us(0.50), 10.0),
             p99_us: round(run.percentile_us(0.99), 10.0),
             build_s: round(build.as_secs_f64(), 100.0),
@@ -166,15 +167,12 @@ fn build(args: &AnnArgs, set: &DataSet) -> anyhow::Result<(VectorDB, Duration)> 
 struct Run<'a> {
     answers: Vec<HitsAnswer<'a>>,
     times: Vec<Duration>,
+    searched: usize,
     wall: Duration,
     distances: f64,
 }
 
 impl Run<'_> {
-    fn searches(&self) -> usize {
-        self.times.len()
-    }
-
     /// `times` is sorted.
     fn percentile_us(&self, share: f64) -> f64 {
         let place = (share * (self.times.len() - 1) as f64).round() as usize;
@@ -210,24 +208,26 @@ fn measure<'a>(
     });
     let wall = start.elapsed();
     let mut answers: Vec<HitsAnswer<'_>> = vec![HitsAnswer::default(); queries.rows];
-    let mut times = Vec::new();
+    let (mut times, mut searched) = (Vec::new(), 0);
     for worker in workers {
         let worker = worker?;
+        searched += worker.searched;
         worker.answers.into_iter().for_each(|(query, answer)| answers[query] = answer);
         times.extend(worker.times);
     }
     times.sort_unstable();
     let computed: usize = answers.iter().map(|answer| answer.distance_computations).sum();
     let distances = computed as f64 / queries.rows as f64;
-    Ok(Run { answers, times, wall, distances })
+    Ok(Run { answers, times, searched, wall, distances })
 }
 
 struct Worker<'a> {
     answers: Vec<(usize, HitsAnswer<'a>)>,
     times: Vec<Duration>,
+    searched: usize,
 }
 
-/// Searches every `--threads`-th query from `first` on, again and again until the time is over.
+/// Searches every `--threads`-th batch of queries from the `first` on, again and again until the time is over.
 fn search_share<'a>(
     db: &'a VectorDB,
     queries: &Matrix,
@@ -240,15 +240,20 @@ fn search_share<'a>(
     // Inside a pool of one thread a search uses no other.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     let _pool = pool.context("a pool of one thread")?;
-    let mut worker = Worker { answers: Vec::new(), times: Vec::new() };
+    let mut worker = Worker { answers: Vec::new(), times: Vec::new(), searched: 0 };
+    let all: Vec<&[f32]> = (0..queries.rows).map(|query| queries.row(query)).collect();
     let mut first_round = true;
     while first_round || start.elapsed() < shortest {
-        for query in (first..queries.rows).step_by(args.threads) {
+        for (number, batch) in all.chunks(args.batch).enumerate().skip(first).step_by(args.threads) {
             let began = Instant::now();
-            let answer = db.search_hits(queries.row(query), args.k, options)?;
+            let answers = match batch {
+                [query] => vec![db.search_hits(query, args.k, options)?],
+                _ => db.search_hits_batch(batch, args.k, options)?,
+            };
             worker.times.push(began.elapsed());
+            worker.searched += batch.len();
             if first_round {
-                worker.answers.push((query, answer));
+                worker.answers.extend((number * args.batch..).zip(answers));
             }
         }
         first_round = false;

@@ -128,6 +128,19 @@ fn threads_do_not_change_the_answers() {
 }
 
 #[test]
+fn batches_do_not_change_the_answers() {
+    let folder = data_set("l2", l2);
+    for index in ["flat", "hnsw --params 16"] {
+        let recall = |batch: usize| {
+            let rows = bench(&folder, &format!("--index {index} --batch {batch}"));
+            (number(&rows[0], "recall"), number(&rows[0], "distances"))
+        };
+        assert_eq!(recall(1), recall(7), "{index}");
+        assert_eq!(recall(1), recall(1_000), "{index}, more than there are queries");
+    }
+}
+
+#[test]
 fn the_settings_end_where_nothing_is_left_to_gain() {
     let folder = data_set("cosine", cosine);
     for index in ["hnsw", "lsh", "ivf"] {

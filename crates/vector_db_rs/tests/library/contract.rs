@@ -209,3 +209,31 @@ fn manhattan_is_reachable_through_the_builder() {
         assert_eq!((&*results[0].record.id, results[0].distance, results[1].distance), ("near", 4.5, 6.0));
     }
 }
+
+#[test]
+fn a_batch_of_queries_answers_as_one_at_a_time() {
+    for index_type in [IndexType::Flat, IndexType::LSH, IndexType::HNSW, IndexType::IVF] {
+        let mut db = VectorDB::builder().dimension(8).index(index_type).build().unwrap();
+        let mut records = generate_random_vectors_seeded(3_000, 8, 31);
+        for (i, record) in records.iter_mut().enumerate() {
+            record.metadata.insert("part".to_owned(), (i % 4).to_string());
+        }
+        db.batch_insert(records).unwrap();
+        let queries = generate_random_vectors_seeded(40, 8, 32);
+        let vectors: Vec<&[f32]> = queries.iter().map(|query| &*query.vector).collect();
+        let plain = SearchOptions::new();
+        for options in [plain.clone(), plain.clone().exact(true), plain.clone().filter("part", "2")] {
+            let batch = db.search_batch(&vectors, 7, &options).unwrap();
+            let single: Vec<SearchAnswer> =
+                vectors.iter().map(|query| db.search_with(query, 7, &options).unwrap()).collect();
+            assert_eq!(batch, single, "{index_type:?} {options:?}");
+        }
+        assert!(db.search_batch(&[], 7, &plain).unwrap().is_empty());
+        let error = db.search_batch(&[vectors[0], &[1.0; 3]], 7, &plain).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "query 1 of the batch (counted from 0) was refused, nothing was searched: \
+             the query has dimension 3, the database has dimension 8"
+        );
+    }
+}
