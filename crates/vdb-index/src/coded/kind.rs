@@ -166,10 +166,10 @@ impl CodedParams {
             CodeKind::Sq8 => (dim + 8).next_multiple_of(8),
             CodeKind::Sq4 => (dim.div_ceil(2) + 8).next_multiple_of(8),
             CodeKind::Pq8 => self.subspaces(dim),
-            // Half a byte a piece; 16 bytes of a block hold one piece of all 32 rows.
-            CodeKind::Pq4 | CodeKind::Opq => self.subspaces(dim).div_ceil(2),
-            CodeKind::Rabitq(1) => padded / 8 + 12,
-            CodeKind::Rabitq(bits) => padded / 8 * usize::from(bits) + 24,
+            // Half a byte a piece, in groups of four pieces.
+            CodeKind::Pq4 | CodeKind::Opq => self.subspaces(dim).next_multiple_of(4) / 2,
+            CodeKind::Rabitq(1) => padded / 8 + 8,
+            CodeKind::Rabitq(bits) => padded / 8 * usize::from(bits) + 20,
             CodeKind::Binary => padded / 8,
             CodeKind::F16 | CodeKind::Bf16 => 2 * dim,
             CodeKind::U8 => dim,

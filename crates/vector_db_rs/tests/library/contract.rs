@@ -233,7 +233,7 @@ fn a_batch_of_queries_answers_as_one_at_a_time() {
         assert_eq!(
             error.to_string(),
             "query 1 of the batch (counted from 0) was refused, nothing was searched: \
-             the query has dimension 3, the database has dimension 8"
+             the query has 3 dimensions, expected 8"
         );
     }
 }
