@@ -234,8 +234,8 @@ unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
     // SAFETY: a block is loaded whole with at least sixteen floats left, otherwise as many as are left. The CPU is
     // this function's own contract.
     unsafe {
-        let mut sums = [[[V::zero(); 4]; R]; Q];
-        for j in 0..4 {
+        let mut sums = [[[V::zero(); R]; Q]; 4];
+        for (j, sums) in sums.iter_mut().enumerate() {
             let mut acc = [[V::zero(); R]; Q];
             let mut at = j * LANES;
             while at + LANES <= len {
@@ -251,20 +251,20 @@ unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
                 }
                 at += ROUND;
             }
-            for q in 0..Q {
-                for r in 0..R {
-                    if at < len {
-                        let query = V::load_partial(queries[q].add(at), len - at);
+            if at < len {
+                for q in 0..Q {
+                    let query = V::load_partial(queries[q].add(at), len - at);
+                    for r in 0..R {
                         acc[q][r] = O::step(acc[q][r], query, V::load_partial(rows[r].add(at), len - at));
                     }
-                    sums[q][r][j] = acc[q][r];
                 }
             }
+            *sums = acc;
         }
         let mut values = [[0.0; R]; Q];
         for q in 0..Q {
             for r in 0..R {
-                let [a, b, c, d] = sums[q][r];
+                let [a, b, c, d] = [sums[0][q][r], sums[1][q][r], sums[2][q][r], sums[3][q][r]];
                 values[q][r] = a.add(b).add(c.add(d)).sum();
             }
         }

@@ -60,6 +60,7 @@ impl Default for IndexParams {
 }
 
 /// One of the indexes.
+#[allow(clippy::large_enum_variant, reason = "a database holds one")]
 #[derive(Debug, Clone)]
 pub(crate) enum Index {
     Flat(Flat),

@@ -23,6 +23,8 @@ const CHUNK_ROWS: usize = 64 * BLOCK_ROWS;
 const SURVIVORS: usize = 32;
 /// Bytes of codes below which a second thread costs more than it brings.
 const PARALLEL_BYTES: usize = 1 << 21;
+/// Rows that are looked at first of those that waited, besides as many as hits are wanted.
+const FIRST_WAITING: usize = 4 * SURVIVORS;
 /// Rows that wait at least before those that have fallen meanwhile are dropped.
 const WAITING: usize = 1 << 12;
 
@@ -197,16 +199,13 @@ impl<'a> Cascade<'a> {
         fresh.clear();
         self.codes.near(&self.prepared, blocks, allowed, progress.limit, &mut fresh);
         if progress.top.worst().is_none() {
-            let first = fresh.len().min(SURVIVORS.max(self.request.k));
-            if first < fresh.len() {
-                fresh.select_nth_unstable_by(first, |a, b| a.estimate.total_cmp(&b.estimate));
-            }
+            let first = self.likeliest(&mut fresh, SURVIVORS);
             self.compare(&fresh[..first], progress);
             fresh.drain(..first);
         }
         let limit = progress.limit;
-        progress.waiting.extend(fresh.iter().filter(|near| near.estimate > limit));
-        fresh.retain(|near| !(near.estimate > limit));
+        progress.waiting.extend(fresh.iter().filter(|near| !is_near(near.estimate, limit)));
+        fresh.retain(|near| is_near(near.estimate, limit));
         self.compare(&fresh, progress);
         progress.fresh = fresh;
         if progress.waiting.len() > progress.most_waiting {
@@ -220,8 +219,20 @@ impl<'a> Cascade<'a> {
     fn finish(&self, mut progress: Progress<'a>) -> Progress<'a> {
         let mut waiting = std::mem::take(&mut progress.waiting);
         waiting.retain(|near| is_near(near.lower, progress.limit));
-        self.compare(&waiting, &mut progress);
+        // The likeliest ones first: what they bring spares a look at most of the others.
+        let first = self.likeliest(&mut waiting, FIRST_WAITING);
+        self.compare(&waiting[..first], &mut progress);
+        self.compare(&waiting[first..], &mut progress);
         progress
+    }
+
+    /// Moves the rows of the lowest estimates, some more than `wanted` hits, to the front; gives how many they are.
+    fn likeliest(&self, rows: &mut [Near], more: usize) -> usize {
+        let first = rows.len().min(more + self.request.k);
+        if first < rows.len() {
+            rows.select_nth_unstable_by(first, |a, b| a.estimate.total_cmp(&b.estimate));
+        }
+        first
     }
 
     /// Compares rows exactly, those that the k-th distance so far does not exclude.

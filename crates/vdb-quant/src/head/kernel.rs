@@ -182,7 +182,7 @@ impl Products for Scalar {
     #[inline(always)]
     unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16 {
         let lanes = lower.iter().enumerate();
-        lanes.fold(0, |mask, (lane, &lower)| mask | u16::from(!(lower > limit)) << lane)
+        lanes.fold(0, |mask, (lane, &lower)| mask | u16::from(lower <= limit || lower.is_nan()) << lane)
     }
 }
 
