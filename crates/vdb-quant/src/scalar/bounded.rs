@@ -47,10 +47,11 @@ use vdb_distance::Metric;
 
 use crate::{CodeQuery, MAX_CODE_BYTES, Quantizer, Rotation};
 
+use super::fit::{Fit, square};
 use super::query::IntegerQuery;
 use super::{
-    Eight, Fit, Four, QueryPrecision, Width, assert_metric, decode, encode_rows, integer, read_f32, rotated,
-    squared_norm, whole_lines,
+    Eight, Four, QueryPrecision, Width, assert_metric, decode, encode_rows, read_f32, rotated, squared_norm,
+    whole_lines,
 };
 
 /// Bytes of a row that are not code.
@@ -111,20 +112,18 @@ impl<W: Width> BoundedSq<W> {
     /// # Panics
     /// When the slices are not as many whole vectors and rows.
     pub fn encode_rows(&self, vectors: &[f32], rows: &mut [u8]) {
-        encode_rows(&self.rotation, vectors, rows, self.code_bytes(), |vector, rotated, row| {
-            self.write(vector, rotated, row);
+        encode_rows(&self.rotation, vectors, rows, self.code_bytes(), |vector, rotated, fit, row| {
+            self.write(vector, rotated, fit, row);
         });
     }
 
-    fn write(&self, vector: &[f32], rotated: &[f32], row: &mut [u8]) {
+    fn write(&self, vector: &[f32], rotated: &[f32], fit: &mut Fit, row: &mut [u8]) {
         let (head, tail) = rotated.split_at(self.head);
-        let fit = Fit::new::<W>(head);
-        let scale = f64::from(fit.scale);
-        let integers = || fit.levels.iter().map(|&level| f64::from(integer::<W>(level)));
-        // A code's integers and their products with a scale are exact in double precision.
-        let code_norm = norm(integers().map(|k| scale * k));
-        let residual = norm(head.iter().zip(integers()).map(|(&y, k)| f64::from(y) - scale * k));
-        let tail = norm(tail.iter().map(|&y| f64::from(y)));
+        fit.fit::<W>(head);
+        // ‖c‖² is a whole number, exact in double precision.
+        let code_norm = widened(f64::from(fit.scale) * fit.square.sqrt());
+        let residual = widened(fit.residual_square::<W>(head).sqrt());
+        let tail = norm(tail);
         let length = squared_norm(&self.rotation, vector).sqrt().min(f64::from(f32::MAX)) as f32;
 
         row.fill(0);
@@ -150,7 +149,7 @@ impl<W: Width> Quantizer for BoundedSq<W> {
 
     fn encode(&self, vector: &[f32], code: &mut [u8]) {
         assert_eq!(code.len(), self.code_bytes(), "a row of {} bytes", self.code_bytes());
-        self.write(vector, &rotated(&self.rotation, vector), code);
+        self.write(vector, &rotated(&self.rotation, vector), &mut Fit::default(), code);
     }
 
     fn decode(&self, code: &[u8], vector: &mut [f32]) {
@@ -166,11 +165,15 @@ impl<W: Width> Quantizer for BoundedSq<W> {
     }
 }
 
-/// A norm, widened; infinite when a value is not finite.
-fn norm(values: impl Iterator<Item = f64>) -> f64 {
-    let squared: f64 = values.map(|value| value * value).sum();
-    let norm = squared.sqrt() * (1.0 + WIDEN);
+/// A norm, widened; infinite when it is not finite.
+fn widened(norm: f64) -> f64 {
+    let norm = norm * (1.0 + WIDEN);
     if norm.is_finite() { norm } else { f64::INFINITY }
+}
+
+/// The norm of values, widened.
+fn norm(values: &[f32]) -> f64 {
+    widened(square(values, None).sqrt())
 }
 
 /// The least `f32` that is no less.
@@ -213,10 +216,10 @@ impl BoundedQuery {
         let (head, tail) = rotated.split_at(quantizer.head);
         let (integers, represented) =
             IntegerQuery::new::<W>(head, quantizer.precision, quantizer.code_bytes());
-        let head_norm = norm(head.iter().map(|&p| f64::from(p)));
+        let head_norm = norm(head);
         // The represented values are products rounded in double precision: 2⁻⁵³ relative each.
-        let head_error =
-            norm(head.iter().zip(&represented).map(|(&p, k)| f64::from(p) - k)) + head_norm * 1e-14;
+        let errors = head.iter().zip(&represented).map(|(&p, k)| f64::from(p) - k);
+        let head_error = widened(errors.map(|error| error * error).sum::<f64>().sqrt()) + head_norm * 1e-14;
         let length = squared_norm(rotation, query).sqrt();
         let (least_length, length) = (length * (1.0 - WIDEN), length * (1.0 + WIDEN));
         let s = rotation.slack();
@@ -231,7 +234,7 @@ impl BoundedQuery {
             length,
             head_squared: head_norm * head_norm * (1.0 + WIDEN),
             head_error,
-            tail: norm(tail.iter().map(|&p| f64::from(p))),
+            tail: norm(tail),
             slack_per_length: relative * length + 1.2 * a,
             slack: 1.2 * a * (length + a) + 2_f64.powi(-133) * (length + a),
         }

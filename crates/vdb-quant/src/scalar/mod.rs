@@ -15,6 +15,7 @@
 //! are the same on every instruction set, given the same rotated query.
 
 mod bounded;
+mod fit;
 mod query;
 mod sq4;
 mod sq8;
@@ -30,6 +31,8 @@ pub use bounded::{BoundedQuery, BoundedSq, BoundedSq4, BoundedSq8};
 pub use query::{QueryPrecision, SqQuery};
 pub use sq4::{Four, Sq4};
 pub use sq8::{Eight, Sq8};
+
+use fit::Fit;
 
 /// Bytes of a row that are not code: scale and squared norm.
 const TRAILER: usize = 8;
@@ -124,15 +127,15 @@ impl<W: Width> Sq<W> {
     /// # Panics
     /// When the slices are not as many whole vectors and rows.
     pub fn encode_rows(&self, vectors: &[f32], rows: &mut [u8]) {
-        encode_rows(&self.rotation, vectors, rows, self.code_bytes(), |vector, rotated, row| {
-            self.write(vector, rotated, row);
+        encode_rows(&self.rotation, vectors, rows, self.code_bytes(), |vector, rotated, fit, row| {
+            self.write(vector, rotated, fit, row);
         });
     }
 
-    fn write(&self, vector: &[f32], rotated: &[f32], row: &mut [u8]) {
+    fn write(&self, vector: &[f32], rotated: &[f32], fit: &mut Fit, row: &mut [u8]) {
         let code_bytes = W::code_bytes(self.head);
-        let fit = Fit::new::<W>(&rotated[..self.head]);
-        row.fill(0);
+        fit.fit::<W>(&rotated[..self.head]);
+        row[code_bytes..].fill(0);
         W::pack(&fit.levels, &mut row[..code_bytes]);
         let squared = squared_norm(&self.rotation, vector).min(f64::from(f32::MAX)) as f32;
         let at = row.len() - TRAILER;
@@ -154,7 +157,7 @@ impl<W: Width> Quantizer for Sq<W> {
 
     fn encode(&self, vector: &[f32], code: &mut [u8]) {
         assert_eq!(code.len(), self.code_bytes(), "a row of {} bytes", self.code_bytes());
-        self.write(vector, &rotated(&self.rotation, vector), code);
+        self.write(vector, &rotated(&self.rotation, vector), &mut Fit::default(), code);
     }
 
     fn encode_all(&self, vectors: &[f32], codes: &mut [u8]) {
@@ -203,13 +206,7 @@ fn rotated(rotation: &Rotation, vector: &[f32]) -> Vec<f32> {
 /// The squared norm of a vector less the centre, in double precision: differences of `f32` values are off by half a
 /// unit in the last place, and the sum by less than n · 2⁻⁵³ relative.
 fn squared_norm(rotation: &Rotation, vector: &[f32]) -> f64 {
-    match rotation.centre() {
-        None => vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
-        Some(centre) => {
-            let differences = vector.iter().zip(centre).map(|(&x, &c)| f64::from(x) - f64::from(c));
-            differences.map(|x| x * x).sum()
-        }
-    }
+    fit::square(vector, rotation.centre())
 }
 
 fn encode_rows(
@@ -217,24 +214,23 @@ fn encode_rows(
     vectors: &[f32],
     rows: &mut [u8],
     row_bytes: usize,
-    write: impl Fn(&[f32], &[f32], &mut [u8]) + Sync,
+    write: impl Fn(&[f32], &[f32], &mut Fit, &mut [u8]) + Sync,
 ) {
-    /// Vectors that are rotated together.
-    const BATCH: usize = 256;
+    /// Vectors that are rotated together: few enough to stay in the second-level cache.
+    const BATCH: usize = 64;
     let (dim, output_dim) = (rotation.dim(), rotation.output_dim());
     assert!(vectors.len().is_multiple_of(dim), "{} values are not whole vectors of {dim}", vectors.len());
     assert!(rows.len().is_multiple_of(row_bytes), "{} bytes are not whole rows", rows.len());
     assert_eq!(vectors.len() / dim, rows.len() / row_bytes, "as many rows as vectors");
-    vectors.par_chunks(BATCH * dim).zip(rows.par_chunks_mut(BATCH * row_bytes)).for_each(
-        |(vectors, rows)| {
-            let mut rotated = vec![0.0; vectors.len() / dim * output_dim];
-            rotation.apply_rows(vectors, &mut rotated);
-            let vectors = vectors.chunks_exact(dim).zip(rotated.chunks_exact(output_dim));
-            for ((vector, rotated), row) in vectors.zip(rows.chunks_exact_mut(row_bytes)) {
-                write(vector, rotated, row);
-            }
-        },
-    );
+    let batches = vectors.par_chunks(BATCH * dim).zip(rows.par_chunks_mut(BATCH * row_bytes));
+    batches.for_each_init(<(Vec<f32>, Fit)>::default, |(rotated, fit), (vectors, rows)| {
+        rotated.resize(vectors.len() / dim * output_dim, 0.0);
+        rotation.apply_rows(vectors, rotated);
+        let vectors = vectors.chunks_exact(dim).zip(rotated.chunks_exact(output_dim));
+        for ((vector, rotated), row) in vectors.zip(rows.chunks_exact_mut(row_bytes)) {
+            write(vector, rotated, fit, row);
+        }
+    });
 }
 
 fn decode<W: Width>(rotation: &Rotation, head: usize, code: &[u8], scale: f32, vector: &mut [f32]) {
@@ -248,83 +244,11 @@ fn decode<W: Width>(rotation: &Rotation, head: usize, code: &[u8], scale: f32, v
 }
 
 /// The integer that a level stands for.
+#[inline(always)]
 fn integer<W: Width>(level: u8) -> i32 {
     W::MULTIPLIER * i32::from(level) - W::OFFSET
 }
 
 fn read_f32(bytes: &[u8], at: usize) -> f32 {
     f32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-/// Levels and scale of a head.
-struct Fit {
-    levels: Vec<u8>,
-    /// By least squares, rounded; finite, and 0 for a head of zeros or one that is not finite.
-    scale: f32,
-}
-
-impl Fit {
-    fn new<W: Width>(head: &[f32]) -> Fit {
-        let greatest = head.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
-        let zero = (W::OFFSET / W::MULTIPLIER) as u8;
-        if greatest == 0.0 || head.iter().any(|value| !value.is_finite()) {
-            return Fit { levels: vec![zero; head.len()], scale: 0.0 };
-        }
-        // Near 1 by an exact power of two, so that neither steps nor sums leave single precision.
-        let inverse_unit = (-f64::from(greatest).log2().floor()).exp2();
-        let scaled: Vec<f32> = head.iter().map(|&value| (f64::from(value) * inverse_unit) as f32).collect();
-        let greatest = (f64::from(greatest) * inverse_unit) as f32;
-
-        let mut best = (0.0, greatest / W::GREATEST as f32);
-        for &clip in W::CLIPS {
-            let step = clip * greatest / W::GREATEST as f32;
-            let (score, _) = angle::<W>(&scaled, step);
-            if score > best.0 {
-                best = (score, step);
-            }
-        }
-        // One step of Lloyd's iteration: round again with the scale that fits the rounding.
-        let (_, fitted) = angle::<W>(&scaled, best.1);
-        if angle::<W>(&scaled, fitted).0 > best.0 {
-            best.1 = fitted;
-        }
-        let levels: Vec<u8> = scaled.iter().map(|&value| level::<W>(value, 1.0 / best.1) as u8).collect();
-
-        let (mut product, mut square) = (0.0_f64, 0.0_f64);
-        for (&value, &level) in head.iter().zip(&levels) {
-            let integer = f64::from(integer::<W>(level));
-            product += f64::from(value) * integer;
-            square += integer * integer;
-        }
-        let scale = if square > 0.0 { (product / square).max(0.0) as f32 } else { 0.0 };
-        Fit { levels, scale }
-    }
-}
-
-/// The level of a value, as a whole number in floating point: rounded by adding a number that leaves no bits for a
-/// fraction, which compilers turn into plain vector instructions.
-#[inline(always)]
-fn level<W: Width>(value: f32, inverse_step: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
-    let (multiplier, offset) = (W::MULTIPLIER as f32, W::OFFSET as f32);
-    let greatest = W::GREATEST as f32;
-    let clipped = (value * inverse_step).max(-greatest).min(greatest);
-    ((clipped + offset) / multiplier + ROUND) - ROUND
-}
-
-/// For values rounded with a step: ⟨x, c⟩² / ⟨c, c⟩, the greater the smaller the angle, and ⟨x, c⟩ / ⟨c, c⟩.
-fn angle<W: Width>(values: &[f32], step: f32) -> (f32, f32) {
-    const LANES: usize = 8;
-    let (multiplier, offset) = (W::MULTIPLIER as f32, W::OFFSET as f32);
-    let inverse = 1.0 / step;
-    let (mut products, mut squares) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-    for chunk in values.chunks(LANES) {
-        for (i, &value) in chunk.iter().enumerate() {
-            let integer = multiplier * level::<W>(value, inverse) - offset;
-            products[i] += value * integer;
-            squares[i] += integer * integer;
-        }
-    }
-    let (product, square) = (products.iter().sum::<f32>(), squares.iter().sum::<f32>());
-    if square > 0.0 { (product * (product / square), product / square) } else { (0.0, step) }
 }

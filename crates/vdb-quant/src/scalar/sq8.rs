@@ -18,7 +18,9 @@ impl Width for Eight {
     const MULTIPLIER: i32 = 1;
     const OFFSET: i32 = 128;
     const GREATEST: i32 = 127;
-    const CLIPS: &'static [f32] = &[1.0, 0.9, 0.8, 0.7];
+    /// None: with n values, the greatest g, cutting off a share ε of it adds at least (εg)² to the squared error and
+    /// takes about 2ε of n (g/127)²/12 away, which pays for the one greatest value only beyond n = 97,000 ε.
+    const CLIPS: &'static [f32] = &[1.0];
 
     fn pack(levels: &[u8], code: &mut [u8]) {
         code.copy_from_slice(levels);

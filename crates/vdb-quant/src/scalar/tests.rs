@@ -1,9 +1,10 @@
 //! Codes round-trip and estimate well, all kernels give one answer, and no bound is ever violated.
 
 use proptest::prelude::*;
-use vdb_distance::{Metric, reference};
+use vdb_distance::{Kernels, Metric, reference};
 
-use super::{BoundedSq, BoundedSq4, BoundedSq8, Eight, Four, QueryPrecision, Sq, Sq4, Sq8, Width, angle};
+use super::fit::{Fit, angles};
+use super::{BoundedSq, BoundedSq4, BoundedSq8, Eight, Four, QueryPrecision, Sq, Sq4, Sq8, Width};
 use crate::{CodeQuery, FhtKac, Int8Isa, Int8Kernels, Pca, PcaConfig, Quantizer, Rotation};
 
 struct Noise(u64);
@@ -124,15 +125,39 @@ fn decoded_vectors_are_near() {
 fn the_clip_chosen_is_no_worse_than_the_full_range() {
     let mut vector = Noise(8).vector(500);
     vector[3] = 40.0;
-    let fit = super::Fit::new::<Four>(&vector);
+    let mut fit = Fit::default();
+    fit.fit::<Four>(&vector);
     let kept: f64 = vector
         .iter()
         .zip(&fit.levels)
         .map(|(&x, &u)| f64::from(x) * f64::from(super::integer::<Four>(u)))
         .sum::<f64>()
         * f64::from(fit.scale);
-    let full = angle::<Four>(&vector, 40.0 / 15.0).0;
+    let [full] = angles::<Four, 1>(&vector, [40.0 / 15.0]);
     assert!(kept >= f64::from(full) * 0.9999, "{kept}, {full}");
+}
+
+fn fits_of_every_instruction_set<W: Width>() {
+    let mut noise = Noise(11);
+    for dim in [1, 2, 15, 16, 17, 31, 33, 64, 100, 384, 785] {
+        for factor in [1.0, 1e-40, 1e30, 0.0, f32::NAN] {
+            let head: Vec<f32> = noise.vector(dim).into_iter().map(|value| value * factor).collect();
+            let (mut expected, mut fit) = (Fit::default(), Fit::default());
+            expected.fit_for::<W>(vdb_distance::Isa::Scalar, &head);
+            for isa in Kernels::available() {
+                fit.fit_for::<W>(isa, &head);
+                assert_eq!(fit.levels, expected.levels, "{isa} {dim}");
+                assert_eq!(fit.scale.to_bits(), expected.scale.to_bits(), "{isa} {dim}");
+                assert_eq!(fit.square, expected.square, "{isa} {dim}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_codes() {
+    fits_of_every_instruction_set::<Eight>();
+    fits_of_every_instruction_set::<Four>();
 }
 
 #[test]
