@@ -13,14 +13,12 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::kernels::tile::{GROUP, PackedRows, Tile};
+use crate::kernels::tile::{GROUP, Group, Nearest, PackedRows, Tile};
 use crate::parameters::{Kind, ParametersError, Reader, Writer};
 use crate::rotation::MAX_DIM;
 
 /// Points that one task assigns.
 const TASK: usize = 256;
-/// Points whose products with all centroids are kept at a time.
-const STRIP: usize = 32;
 /// From this many centroids on, seeds are sampled: k-means++ would cost more than the iterations.
 const MAX_PLUS_PLUS: usize = 2048;
 
@@ -269,9 +267,8 @@ impl KMeans {
     /// When `vector` does not have [`dim`](Self::dim) values.
     pub fn assign(&self, vector: &[f32]) -> (u32, f32) {
         assert_eq!(vector.len(), self.dim, "the vector and the centroids differ in dimension");
-        let mut label = [0];
-        self.search.nearest(vector, &mut label, None);
-        (label[0], vdb_distance::l2_squared(vector, self.centroid(label[0] as usize)))
+        let label = self.search.nearest_one(vector);
+        (label, vdb_distance::l2_squared(vector, self.centroid(label as usize)))
     }
 
     /// The nearest `n` centroids and their squared distances, nearest first; all of them if there are fewer.
@@ -485,7 +482,7 @@ pub(crate) struct CentroidSearch {
     /// Subtracted from points and rows before they are compared.
     shift: Vec<f32>,
     rows: PackedRows,
-    /// `‖c‖²` of the shifted centroids; infinite in the lanes that no centroid fills.
+    /// `‖c‖²` of the shifted centroids.
     norms: Vec<f32>,
 }
 
@@ -504,46 +501,38 @@ impl CentroidSearch {
         for centroid in own.chunks_exact_mut(dim) {
             centroid.iter_mut().zip(&shift).for_each(|(value, shift)| *value -= shift);
         }
-        let mut norms = vec![f32::INFINITY; (own.len() / dim).next_multiple_of(GROUP)];
-        for (norm, centroid) in norms.iter_mut().zip(own.chunks_exact(dim)) {
-            *norm = centroid.iter().map(|&value| value * value).sum();
-        }
+        let square = |centroid: &[f32]| centroid.iter().map(|&value| value * value).sum();
+        let norms = own.chunks_exact(dim).map(square).collect();
         CentroidSearch { dim, rows: PackedRows::new(&own, dim), shift, norms }
     }
 
     /// Writes the nearest centroid of each point; adds to `error`, if given, each point's squared distance.
     pub(crate) fn nearest(&self, points: &[f32], labels: &mut [u32], mut error: Option<&mut f64>) {
         let tile = Tile::get();
-        let mut dots = [[0.0; GROUP]; STRIP];
-        let mut shifted = vec![0.0; STRIP.min(labels.len()) * self.dim];
-        for (points, labels) in points.chunks(STRIP * self.dim).zip(labels.chunks_mut(STRIP)) {
-            let shifted = &mut shifted[..points.len()];
-            self.shift(points, shifted);
-            // `best` starts at a value that any finite score is below, so a point far out of range of the
-            // arithmetic still gets a centroid that exists: number 0.
-            let mut best = [f32::INFINITY; STRIP];
-            labels.fill(0);
-            for (first, group) in self.rows.groups() {
-                let dots = &mut dots[..labels.len()];
-                tile.dots(shifted, self.dim, group, dots);
-                let norms = &self.norms[first..first + GROUP];
-                for ((dots, label), best) in dots.iter().zip(labels.iter_mut()).zip(&mut best) {
-                    let scores: [f32; GROUP] = std::array::from_fn(|r| norms[r] - 2.0 * dots[r]);
-                    let lowest = scores.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
-                    if lowest < *best {
-                        *best = lowest;
-                        let lane = scores.iter().position(|&score| score == lowest);
-                        *label = (first + lane.unwrap_or(0)) as u32;
-                    }
-                }
+        let mut packed = vec![0.0; GROUP * self.dim];
+        for (points, labels) in points.chunks(GROUP * self.dim).zip(labels.chunks_mut(GROUP)) {
+            self.shift(points, &mut packed);
+            let mut nearest = Nearest::NONE;
+            for (first, rows) in self.rows.groups() {
+                let norms = &self.norms[first..(first + GROUP).min(self.norms.len())];
+                tile.nearest(&Group { first, rows, norms }, &packed, &mut nearest);
             }
+            labels.copy_from_slice(&nearest.labels[..labels.len()]);
             if let Some(error) = error.as_deref_mut() {
-                for (point, best) in shifted.chunks_exact(self.dim).zip(best) {
-                    let square: f32 = point.iter().map(|&value| value * value).sum();
-                    *error += f64::from(square + best).max(0.0);
+                let mut squares = [0.0_f32; GROUP];
+                for lanes in packed.as_chunks::<GROUP>().0 {
+                    squares.iter_mut().zip(lanes).for_each(|(square, &value)| *square += value * value);
                 }
+                let errors = squares.iter().zip(nearest.best).take(labels.len());
+                *error += errors.map(|(square, best)| f64::from(square + best).max(0.0)).sum::<f64>();
             }
         }
+    }
+
+    /// The centroid that [`nearest`](Self::nearest) finds for one point.
+    pub(crate) fn nearest_one(&self, point: &[f32]) -> u32 {
+        let none = (0, f32::INFINITY);
+        self.scores(point).into_iter().fold(none, |best, next| if next.1 < best.1 { next } else { best }).0
     }
 
     /// [`nearest`](Self::nearest) on all threads; the sum of squared distances, in an order of its own.
@@ -562,23 +551,23 @@ impl CentroidSearch {
 
     /// Every centroid with its squared distance less the point's own square.
     fn scores(&self, point: &[f32]) -> Vec<(u32, f32)> {
-        let mut shifted = vec![0.0; self.dim];
-        self.shift(point, &mut shifted);
+        let shifted: Vec<f32> = point.iter().zip(&self.shift).map(|(value, shift)| value - shift).collect();
         let mut scores = Vec::with_capacity(self.norms.len());
-        let mut dots = [[0.0; GROUP]];
+        let mut dots = [0.0; GROUP];
         for (first, group) in self.rows.groups() {
-            Tile::get().dots(&shifted, self.dim, group, &mut dots);
-            let norms = &self.norms[first..first + GROUP];
-            scores.extend((0..GROUP).map(|r| ((first + r) as u32, norms[r] - 2.0 * dots[0][r])));
+            Tile::get().dots(&shifted, group, &mut dots);
+            let norms = self.norms[first..].iter().zip(dots);
+            scores.extend(norms.enumerate().map(|(r, (norm, dot))| ((first + r) as u32, norm - 2.0 * dot)));
         }
-        scores.truncate(self.rows.rows());
         scores
     }
 
-    fn shift(&self, points: &[f32], shifted: &mut [f32]) {
-        for (point, shifted) in points.chunks_exact(self.dim).zip(shifted.chunks_exact_mut(self.dim)) {
-            for ((out, &value), &shift) in shifted.iter_mut().zip(point).zip(&self.shift) {
-                *out = value - shift;
+    /// Packs up to [`GROUP`] points, shifted, a lane each; lanes without a point keep what they had.
+    fn shift(&self, points: &[f32], packed: &mut [f32]) {
+        for (p, point) in points.chunks_exact(self.dim).enumerate() {
+            let lanes = packed.as_chunks_mut::<GROUP>().0;
+            for ((lanes, &value), &shift) in lanes.iter_mut().zip(point).zip(&self.shift) {
+                lanes[p] = value - shift;
             }
         }
     }

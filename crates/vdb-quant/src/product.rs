@@ -216,7 +216,10 @@ impl ProductQuantizer {
         for (i, piece) in self.pieces.iter().enumerate() {
             own.clear();
             vectors.chunks_exact(self.dim).for_each(|vector| own.extend_from_slice(piece.of(vector)));
-            piece.search.nearest(own, &mut numbers[..count], None);
+            match count {
+                1 => numbers[0] = piece.search.nearest_one(own),
+                _ => piece.search.nearest(own, &mut numbers[..count], None),
+            }
             let (at, shift) = match self.bits {
                 ProductBits::Four => (i / 2, i % 2 * 4),
                 ProductBits::Eight => (i, 0),

@@ -266,12 +266,16 @@ impl Factors {
     }
 }
 
-/// Writes the `bits` least significant bits of all `levels` as planes, the most significant first.
+/// Writes the `bits` least significant bits of all `levels`, a multiple of 64, as planes, the most significant first.
 fn write_planes(levels: &[u8], bits: usize, planes: &mut [u8]) {
+    // Multiplied by this, the lowest bits of eight bytes meet in the highest byte, the first byte's lowest, and no two
+    // products meet in one bit.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    const LOWEST: u64 = 0x0101_0101_0101_0101;
     for (p, plane) in planes.chunks_exact_mut(levels.len() / 8).enumerate() {
         let shift = bits - 1 - p;
-        for (byte, eight) in plane.iter_mut().zip(levels.chunks_exact(8)) {
-            *byte = (0..8).fold(0, |byte, i| byte | ((eight[i] >> shift) & 1) << i);
+        for (byte, eight) in plane.iter_mut().zip(levels.as_chunks::<8>().0) {
+            *byte = ((u64::from_le_bytes(*eight) >> shift & LOWEST).wrapping_mul(GATHER) >> 56) as u8;
         }
     }
 }

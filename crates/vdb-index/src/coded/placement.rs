@@ -108,10 +108,17 @@ fn bounded(value: f32) -> f32 {
     value.clamp(f32::MIN, f32::MAX)
 }
 
-/// In double precision, where no square of an `f32` overflows or vanishes.
+/// In double precision, where no square of an `f32` overflows or vanishes; in several sums, none of which waits for
+/// another.
 fn length(vector: &[f32]) -> f64 {
-    let squares: f64 = vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-    squares.sqrt()
+    const SUMS: usize = 8;
+    let (chunks, left) = vector.as_chunks::<SUMS>();
+    let mut sums = [0.0f64; SUMS];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
+    }
+    sums.iter_mut().zip(left).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
+    sums.iter().sum::<f64>().sqrt()
 }
 
 /// A vector of zeros, of no direction and the cosine 0 to all, becomes one that lies across nearly all others: of equal
@@ -119,7 +126,9 @@ fn length(vector: &[f32]) -> f64 {
 fn normalise(vector: &[f32], out: &mut [f32]) {
     let length = length(vector);
     if length > 0.0 {
-        out.iter_mut().zip(vector).for_each(|(out, &value)| *out = (f64::from(value) / length) as f32);
+        // No overflow: a length is at least the least `f32`.
+        let inverse = 1.0 / length;
+        out.iter_mut().zip(vector).for_each(|(out, &value)| *out = (f64::from(value) * inverse) as f32);
         return;
     }
     let value = 1.0 / (out.len() as f32).sqrt();

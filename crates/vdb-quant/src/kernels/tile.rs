@@ -1,4 +1,4 @@
-//! Inner products of a few points with many rows, for k-means and codebooks.
+//! Inner products of points with many rows and the nearest of those, for k-means and codebooks.
 //!
 //! Rows are packed in groups of [`GROUP`]: a group stores component 0 of its rows side by side, then component 1,
 //! and so on, so that one loaded component of a point meets [`GROUP`] rows at once and short vectors (a subspace of
@@ -6,50 +6,65 @@
 //! multiplied and added with two roundings, so all instruction sets and all tile shapes give the same bits; the
 //! only difference between the entry points is the set of instructions that the compiler may use for one loop.
 
-use std::sync::OnceLock;
-
 use vdb_distance::{Isa, Kernels};
+
+use super::compiled::{self, Work};
 
 /// Rows that are stored side by side.
 pub(crate) const GROUP: usize = 32;
 
-/// Points against one group; see [`group`].
-type Group = unsafe fn(&[f32], usize, &[f32], &mut [[f32; GROUP]]);
-
-/// The entry points of one instruction set; made only for one that this CPU has.
+/// Points against one group, compiled for an instruction set; made only for one that this CPU has.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    group: Group,
+    isa: Isa,
 }
 
 impl Tile {
     /// The widest that this CPU has and `VDB_ISA` allows.
     pub(crate) fn get() -> Tile {
-        static CHOSEN: OnceLock<Tile> = OnceLock::new();
-        *CHOSEN.get_or_init(|| Tile::for_isa(Kernels::get().isa()))
+        Tile::for_isa(Kernels::get().isa())
     }
 
-    /// The entry points for an instruction set, the portable ones where it is missing.
+    /// For an instruction set, portable code where it is missing.
     pub(crate) fn for_isa(isa: Isa) -> Tile {
-        #[cfg(target_arch = "x86_64")]
-        match isa {
-            Isa::Avx512 if std::arch::is_x86_feature_detected!("avx512f") => return Tile { group: avx512 },
-            Isa::Avx512 | Isa::Avx2 if std::arch::is_x86_feature_detected!("avx2") => {
-                return Tile { group: avx2 };
-            }
-            _ => {}
-        }
-        let _ = isa;
-        Tile { group: portable }
+        Tile { isa }
     }
 
-    /// Writes `out[p][r]`, the product of point `p` with row `r` of a group of `dim * GROUP` floats.
-    pub(crate) fn dots(self, points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-        assert_eq!(points.len(), out.len() * dim, "one line of products per point");
-        assert_eq!(rows.len(), dim * GROUP, "one group of rows");
-        // SAFETY: a `Tile` is made only for a CPU that has the entry point's instructions; the body is safe code.
-        unsafe { (self.group)(points, dim, rows, out) }
+    /// Writes `out[r]`, the product of a point with row `r` of a group of `dim * GROUP` floats.
+    pub(crate) fn dots(self, point: &[f32], rows: &[f32], out: &mut [f32; GROUP]) {
+        assert_eq!(rows.len(), point.len() * GROUP, "one group of rows");
+        compiled::run_for(self.isa, Dots { point, rows, out });
     }
+
+    /// Lowers `best[p]` to the least `norms[r] − 2 ⟨point p, row r⟩` of a group, and writes that row's number, counted
+    /// from `first`, to `labels[p]`, where one is less. `norms` tells how many rows the group has. Points are a group
+    /// of `dim * GROUP` floats too: a lane each, so that the least is found without going over lanes.
+    pub(crate) fn nearest(self, group: &Group<'_>, points: &[f32], nearest: &mut Nearest) {
+        assert_eq!(group.rows.len(), points.len(), "a group of points and one of rows");
+        assert!(group.rows.len().is_multiple_of(GROUP) && group.norms.len() <= GROUP, "whole groups");
+        let wide = self.isa == Isa::Avx512;
+        compiled::run_for(self.isa, FindNearest { wide, group, points, nearest });
+    }
+}
+
+/// Rows that points are compared with.
+pub(crate) struct Group<'a> {
+    pub(crate) first: usize,
+    pub(crate) rows: &'a [f32],
+    /// A row's squared norm; of the rows that there are.
+    pub(crate) norms: &'a [f32],
+}
+
+/// The least scores of [`GROUP`] points so far.
+pub(crate) struct Nearest {
+    pub(crate) best: [f32; GROUP],
+    pub(crate) labels: [u32; GROUP],
+}
+
+impl Nearest {
+    /// A value that any finite score is below, so that a point far out of range of the arithmetic still gets a row
+    /// that exists: number 0.
+    pub(crate) const NONE: Nearest = Nearest { best: [f32::INFINITY; GROUP], labels: [0; GROUP] };
 }
 
 /// Rows in groups, zeros where the last group is not full.
@@ -83,55 +98,85 @@ impl PackedRows {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-    group::<6, 32>(points, dim, rows, out);
+struct Dots<'a> {
+    point: &'a [f32],
+    rows: &'a [f32],
+    out: &'a mut [f32; GROUP],
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2(points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-    group::<4, 16>(points, dim, rows, out);
-}
+impl Work for Dots<'_> {
+    type Output = ();
 
-fn portable(points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-    group::<4, 8>(points, dim, rows, out);
-}
-
-/// Tiles of `P` points by `L` rows whose sums stay in registers.
-#[inline(always)]
-fn group<const P: usize, const L: usize>(points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-    if dim == 0 {
-        out.fill([0.0; GROUP]);
-        return;
-    }
-    let whole = out.len() / P * P;
-    let (head, tail) = out.split_at_mut(whole);
-    for (points, out) in points.chunks_exact(P * dim).zip(head.chunks_exact_mut(P)) {
-        tile::<P, L>(points, dim, rows, out);
-    }
-    for (point, out) in points[whole * dim..].chunks_exact(dim).zip(tail.chunks_exact_mut(1)) {
-        tile::<1, GROUP>(point, dim, rows, out);
-    }
-}
-
-#[inline(always)]
-fn tile<const P: usize, const L: usize>(points: &[f32], dim: usize, rows: &[f32], out: &mut [[f32; GROUP]]) {
-    let points: [&[f32]; P] = std::array::from_fn(|p| &points[p * dim..][..dim]);
-    for start in (0..GROUP).step_by(L) {
-        let mut sums = [[0.0_f32; L]; P];
-        for (j, lanes) in rows.chunks_exact(GROUP).enumerate().take(dim) {
-            let lanes: &[f32; L] = lanes[start..start + L].first_chunk().expect("L lanes");
-            for p in 0..P {
-                let x = points[p][j];
-                for l in 0..L {
-                    sums[p][l] += x * lanes[l];
-                }
+    #[inline(always)]
+    fn run(self) {
+        let mut sums = [0.0_f32; GROUP];
+        for (&x, lanes) in self.point.iter().zip(self.rows.as_chunks::<GROUP>().0) {
+            for l in 0..GROUP {
+                sums[l] += x * lanes[l];
             }
         }
-        for p in 0..P {
-            out[p][start..start + L].copy_from_slice(&sums[p]);
+        *self.out = sums;
+    }
+}
+
+struct FindNearest<'a> {
+    wide: bool,
+    group: &'a Group<'a>,
+    points: &'a [f32],
+    nearest: &'a mut Nearest,
+}
+
+impl Work for FindNearest<'_> {
+    type Output = ();
+
+    /// Tiles whose sums stay in registers.
+    #[inline(always)]
+    fn run(self) {
+        let FindNearest { wide, group, points, nearest } = self;
+        match wide {
+            true => tiles::<8, 32>(group, points, nearest),
+            false => tiles::<4, 16>(group, points, nearest),
+        }
+    }
+}
+
+/// By `R` rows and `L` points.
+#[inline(always)]
+fn tiles<const R: usize, const L: usize>(group: &Group<'_>, points: &[f32], nearest: &mut Nearest) {
+    for from in (0..group.norms.len()).step_by(R) {
+        for start in (0..GROUP).step_by(L) {
+            tile::<R, L>(group, from, points, start, nearest);
+        }
+    }
+}
+
+#[inline(always)]
+fn tile<const R: usize, const L: usize>(
+    group: &Group<'_>,
+    from: usize,
+    points: &[f32],
+    start: usize,
+    nearest: &mut Nearest,
+) {
+    let mut sums = [[0.0_f32; L]; R];
+    for (rows, points) in group.rows.as_chunks::<GROUP>().0.iter().zip(points.as_chunks::<GROUP>().0) {
+        let rows: &[f32; R] = rows[from..from + R].first_chunk().expect("R rows");
+        let points: &[f32; L] = points[start..start + L].first_chunk().expect("L lanes");
+        for r in 0..R {
+            for l in 0..L {
+                sums[r][l] += rows[r] * points[l];
+            }
+        }
+    }
+    let best: &mut [f32; L] = nearest.best[start..start + L].first_chunk_mut().expect("L lanes");
+    let labels: &mut [u32; L] = nearest.labels[start..start + L].first_chunk_mut().expect("L lanes");
+    for (r, &norm) in group.norms[from..].iter().enumerate().take(R) {
+        let number = (group.first + from + r) as u32;
+        for l in 0..L {
+            let score = norm - 2.0 * sums[r][l];
+            let less = score < best[l];
+            best[l] = if less { score } else { best[l] };
+            labels[l] = if less { number } else { labels[l] };
         }
     }
 }
@@ -140,28 +185,58 @@ fn tile<const P: usize, const L: usize>(points: &[f32], dim: usize, rows: &[f32]
 mod tests {
     use super::*;
 
+    fn value(i: usize) -> f32 {
+        ((i * 2654435761) % 1000) as f32 / 500.0 - 1.0
+    }
+
     #[test]
     fn every_instruction_set_gives_the_same_bits_as_the_plain_loop() {
         for dim in [0, 1, 2, 7, 8, 31, 96, 100] {
-            for points in [1, 3, 4, 5, 6, 13] {
-                let value = |i: usize| ((i * 2654435761) % 1000) as f32 / 500.0 - 1.0;
-                let xs: Vec<f32> = (0..points * dim).map(value).collect();
-                let rows: Vec<f32> = (0..37 * dim).map(|i| value(i + 77)).collect();
-                let packed = PackedRows::new(&rows, dim);
-                for isa in Kernels::available() {
-                    for (first, group) in packed.groups() {
-                        let mut out = vec![[9.0; GROUP]; points];
-                        Tile::for_isa(isa).dots(&xs, dim, group, &mut out);
-                        for p in 0..points {
-                            for r in first..(first + GROUP).min(37) {
-                                let mut sum = 0.0;
-                                for j in 0..dim {
-                                    sum += xs[p * dim + j] * rows[r * dim + j];
-                                }
-                                assert_eq!(out[p][r - first], sum, "{isa} dim {dim}");
-                            }
+            let point: Vec<f32> = (0..dim).map(value).collect();
+            let rows: Vec<f32> = (0..37 * dim).map(|i| value(i + 77)).collect();
+            let packed = PackedRows::new(&rows, dim);
+            for isa in Kernels::available() {
+                for (first, group) in packed.groups() {
+                    let mut out = [9.0; GROUP];
+                    Tile::for_isa(isa).dots(&point, group, &mut out);
+                    for r in first..(first + GROUP).min(37) {
+                        let sum = (0..dim).fold(0.0, |sum, j| sum + point[j] * rows[r * dim + j]);
+                        assert_eq!(out[r - first], sum, "{isa} dim {dim}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_finds_the_nearest_of_the_plain_loop() {
+        for dim in [1, 2, 3, 8, 31, 100] {
+            for count in [1, 3, 8, 16, 31, 32, 37, 64] {
+                // Every seventh row is another's copy: the first wins.
+                let rows: Vec<f32> = (0..count * dim).map(|i| value(i % (7 * dim) + 77)).collect();
+                let points: Vec<f32> = (0..GROUP * dim).map(value).collect();
+                let norms: Vec<f32> = (0..count).map(|r| value(r % 7) + 2.0).collect();
+                let mut expected = Nearest::NONE;
+                for p in 0..GROUP {
+                    for (r, norm) in norms.iter().enumerate() {
+                        let (point, row) = (&points[p * dim..], &rows[r * dim..]);
+                        let score = norm - 2.0 * (0..dim).fold(0.0, |sum, j| sum + row[j] * point[j]);
+                        if score < expected.best[p] {
+                            (expected.best[p], expected.labels[p]) = (score, r as u32);
                         }
                     }
+                }
+                let (packed, points) = (PackedRows::new(&rows, dim), PackedRows::new(&points, dim));
+                for isa in Kernels::available() {
+                    let mut nearest = Nearest::NONE;
+                    for (first, rows) in packed.groups() {
+                        let norms = &norms[first..(first + GROUP).min(count)];
+                        let group = Group { first, rows, norms };
+                        let points = points.groups().next().expect("one group").1;
+                        Tile::for_isa(isa).nearest(&group, points, &mut nearest);
+                    }
+                    assert_eq!(nearest.labels, expected.labels, "{isa} {dim} {count}");
+                    assert_eq!(nearest.best, expected.best, "{isa} {dim} {count}");
                 }
             }
         }

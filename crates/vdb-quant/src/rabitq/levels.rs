@@ -8,6 +8,10 @@
 //! out the largest value lies differs from vector to vector. Invariant: a level's most significant bit is set
 //! exactly when rᵢ ≥ 0.
 
+use vdb_distance::{Isa, Kernels};
+
+use crate::kernels::compiled::{self, Work};
+
 /// How the scale of a code is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -53,60 +57,126 @@ pub(super) struct Fit {
     pub(super) level_square: f64,
 }
 
+/// Sums that are added up side by side.
+const LANES: usize = 16;
+/// Scales that are tried in one pass over the residual.
+const SCALES: usize = 4;
+
+/// For a residual of a multiple of 64 values.
 pub(super) fn fit(residual: &[f32], bits: u8, search: ScaleSearch) -> Fit {
-    let square: f64 = residual.iter().map(|&r| f64::from(r) * f64::from(r)).sum();
-    let half = 1_u32 << (bits - 1);
-    let scale = if square > 0.0 && bits > 1 {
-        match search {
-            ScaleSearch::Fast => fast_scale(residual, bits, square.sqrt()),
-            ScaleSearch::Exact => best_scale(residual, half),
-        }
-    } else {
-        0.0
-    };
-    let (mut product, mut level_square) = (0.0, 0.0);
-    let levels = residual
-        .iter()
-        .map(|&r| {
-            let size = f64::from(r).abs();
-            // The cast saturates, so values far outside take the last level.
-            let level = ((scale * size) as u32).min(half - 1);
-            let v = f64::from(level) + 0.5;
-            product += v * size;
-            level_square += v * v;
-            (if r >= 0.0 { half + level } else { half - 1 - level }) as u8
-        })
-        .collect();
-    Fit { levels, square, product, level_square }
+    fit_for(Kernels::get().isa(), residual, bits, search)
 }
 
-/// The scale with the largest ⟨v,r⟩² / ‖v‖² among [`FACTORS`] times the normal distribution's, for a residual of a
-/// multiple of 64 values.
+fn fit_for(isa: Isa, residual: &[f32], bits: u8, search: ScaleSearch) -> Fit {
+    compiled::run_for(isa, FitResidual { residual, bits, search })
+}
+
+struct FitResidual<'a> {
+    residual: &'a [f32],
+    bits: u8,
+    search: ScaleSearch,
+}
+
+impl Work for FitResidual<'_> {
+    type Output = Fit;
+
+    #[inline(always)]
+    fn run(self) -> Fit {
+        let FitResidual { residual, bits, search } = self;
+        let square = square(residual);
+        let half = 1_u32 << (bits - 1);
+        let scale = if square > 0.0 && bits > 1 {
+            match search {
+                ScaleSearch::Fast => fast_scale(residual, bits, square.sqrt()),
+                ScaleSearch::Exact => best_scale(residual, half),
+            }
+        } else {
+            0.0
+        };
+        let mut levels = vec![0; residual.len()];
+        let (product, level_square) = round(residual, scale, half, &mut levels);
+        Fit { levels, square, product, level_square }
+    }
+}
+
+#[inline(always)]
+fn square(residual: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; LANES];
+    for chunk in residual.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            sums[i] += f64::from(chunk[i]) * f64::from(chunk[i]);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Writes the levels of a scale; gives ⟨v,r⟩ and ‖v‖².
+#[inline(always)]
+fn round(residual: &[f32], scale: f64, half: u32, levels: &mut [u8]) -> (f64, f64) {
+    // The low bits of a double this far out are its whole number.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    let last = f64::from(half - 1);
+    let (mut products, mut squares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+    for (chunk, levels) in residual.as_chunks::<LANES>().0.iter().zip(levels.as_chunks_mut::<LANES>().0) {
+        for i in 0..LANES {
+            let size = f64::from(chunk[i].abs());
+            // Values far outside take the last level.
+            let whole = (scale * size).min(last).floor();
+            let v = whole + 0.5;
+            products[i] += v * size;
+            squares[i] += v * v;
+            let level = (whole + WHOLE).to_bits() as u32;
+            let level = if chunk[i] >= 0.0 { half + level } else { half - 1 - level };
+            levels[i] = (level & 0xFF) as u8;
+        }
+    }
+    (products.iter().sum(), squares.iter().sum())
+}
+
+/// The scale with the largest ⟨v,r⟩² / ‖v‖² among [`FACTORS`] times the normal distribution's and the finest that cuts
+/// nothing off.
+#[inline(always)]
 fn fast_scale(residual: &[f32], bits: u8, norm: f64) -> f64 {
     let base = (residual.len() as f64).sqrt() / (STEPS[usize::from(bits) - 1] * norm);
     let last = ((1_u32 << (bits - 1)) - 1) as f32;
-    let largest = residual.iter().fold(0.0_f32, |largest, r| largest.max(r.abs()));
-    // The finest scale that cuts nothing off.
-    let whole = f64::from(last + 1.0) / f64::from(largest);
-    let value = |scale: f64| {
-        let scale = scale as f32;
-        // Eight sums each, which the compiler keeps in wide registers; ratios of sums this short need no doubles.
-        let (mut products, mut squares) = ([0.0_f32; 8], [0.0_f32; 8]);
-        for eight in residual.as_chunks::<8>().0 {
-            for i in 0..8 {
-                let size = eight[i].abs() * scale;
-                let v = size.min(last) as i32 as f32 + 0.5;
-                products[i] += v * size;
-                squares[i] += v * v;
+    // Sizes have the order of their bits.
+    let largest = residual.iter().fold(0, |largest, r| largest.max(r.abs().to_bits()));
+    let whole = f64::from(last + 1.0) / f64::from(f32::from_bits(largest));
+    let mut scales = [whole; FACTORS.len() + 1];
+    for (scale, factor) in scales.iter_mut().zip(FACTORS) {
+        *scale = base * factor;
+    }
+    let mut best = (0.0, base);
+    for scales in scales.chunks(SCALES) {
+        let scales: [f64; SCALES] = std::array::from_fn(|i| scales[i.min(scales.len() - 1)]);
+        for (value, scale) in values(residual, scales, last).into_iter().zip(scales) {
+            if value > best.0 {
+                best = (value, scale);
             }
         }
-        let (product, square): (f32, f32) = (products.iter().sum(), squares.iter().sum());
-        let product = f64::from(product) / f64::from(scale);
-        product * product / f64::from(square)
-    };
-    let scales = FACTORS.into_iter().map(|factor| base * factor).chain([whole]);
-    let values = scales.map(|scale| (value(scale), scale));
-    values.fold((0.0, base), |best, next| if next.0 > best.0 { next } else { best }).1
+    }
+    best.1
+}
+
+/// ⟨v,r⟩² / ‖v‖² for each scale, in sums so short that they need no doubles.
+#[inline(always)]
+fn values(residual: &[f32], scales: [f64; SCALES], last: f32) -> [f64; SCALES] {
+    let singles = scales.map(|scale| scale as f32);
+    let (mut products, mut squares) = ([[0.0_f32; LANES]; SCALES], [[0.0_f32; LANES]; SCALES]);
+    for chunk in residual.as_chunks::<LANES>().0 {
+        for n in 0..SCALES {
+            for i in 0..LANES {
+                let size = chunk[i].abs() * singles[n];
+                let v = size.min(last).floor() + 0.5;
+                products[n][i] += v * size;
+                squares[n][i] += v * v;
+            }
+        }
+    }
+    std::array::from_fn(|n| {
+        let product = f64::from(products[n].iter().sum::<f32>()) / f64::from(singles[n]);
+        product * product / f64::from(squares[n].iter().sum::<f32>())
+    })
 }
 
 /// The scale with the largest ⟨v,r⟩² / ‖v‖², over all that give different levels.
@@ -175,6 +245,27 @@ mod tests {
         let one = fit(&residual, 1, ScaleSearch::Fast);
         assert!((cosine(&one) - 0.798).abs() < 0.02);
         assert!(four.levels.iter().zip(&one.levels).all(|(four, one)| four >> 3 == *one));
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_levels() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for dim in [64, 128, 448] {
+            let residual: Vec<f32> = (0..dim).map(|_| rng.sample(StandardNormal)).collect();
+            for bits in 1..=8 {
+                for search in [ScaleSearch::Fast, ScaleSearch::Exact] {
+                    let expected = fit_for(Isa::Scalar, &residual, bits, search);
+                    for isa in Kernels::available() {
+                        let fit = fit_for(isa, &residual, bits, search);
+                        assert_eq!(fit.levels, expected.levels, "{isa} {bits}");
+                        assert_eq!(
+                            (fit.square, fit.product, fit.level_square),
+                            (expected.square, expected.product, expected.level_square)
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

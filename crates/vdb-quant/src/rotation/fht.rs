@@ -190,30 +190,39 @@ fn window<F>(values: &mut [F], round: usize) -> &mut [F] {
 pub(super) fn transform<F: Real>(values: &mut [F]) {
     // Scaled first, so that no partial sum is longer than the vector: nothing overflows that need not.
     let scale = F::new(1.0 / (values.len() as f64).sqrt());
-    for value in values.iter_mut() {
-        *value = *value * scale;
-    }
-    // The first three stages stay in registers.
     let mut half = 1;
     if values.len() >= 8 {
-        for eight in values.chunks_exact_mut(8) {
-            let [a, b, c, d, e, f, g, h] = std::array::from_fn(|i| eight[i]);
+        // The first three stages stay in registers.
+        for eight in values.as_chunks_mut::<8>().0 {
+            let [a, b, c, d, e, f, g, h] = eight.map(|value| value * scale);
             let (a, b, c, d) = (a + b, a - b, c + d, c - d);
             let (e, f, g, h) = (e + f, e - f, g + h, g - h);
             let (a, b, c, d) = (a + c, b + d, a - c, b - d);
             let (e, f, g, h) = (e + g, f + h, e - g, f - h);
-            eight.copy_from_slice(&[a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h]);
+            *eight = [a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h];
         }
         half = 8;
+    } else {
+        values.iter_mut().for_each(|value| *value = *value * scale);
     }
-    while half < values.len() {
-        for pair in values.chunks_exact_mut(2 * half) {
-            let (low, high) = pair.split_at_mut(half);
-            for (a, b) in low.iter_mut().zip(high) {
-                (*a, *b) = (*a + *b, *a - *b);
+    // Then two stages a pass, and the last one alone where their number is odd.
+    while 4 * half <= values.len() {
+        for four in values.chunks_exact_mut(4 * half) {
+            let (ab, cd) = four.split_at_mut(2 * half);
+            let ((a, b), (c, d)) = (ab.split_at_mut(half), cd.split_at_mut(half));
+            for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                let (low, low_rest, high, high_rest) = (*a + *b, *a - *b, *c + *d, *c - *d);
+                (*a, *b) = (low + high, low_rest + high_rest);
+                (*c, *d) = (low - high, low_rest - high_rest);
             }
         }
-        half *= 2;
+        half *= 4;
+    }
+    if half < values.len() {
+        let (low, high) = values.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            (*a, *b) = (*a + *b, *a - *b);
+        }
     }
 }
 
