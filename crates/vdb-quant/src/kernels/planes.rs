@@ -25,8 +25,8 @@ const MAX_DIM: usize = 65_536;
 
 /// # Safety
 /// Of the calls: the CPU has the kernel's instructions, the query's length is a multiple of 64, and the planes are
-/// a multiple, 1 to 8 times, of an eighth of it.
-type Dot = unsafe fn(&[u8], &[i8]) -> i32;
+/// the given number, 1 to 8, of an eighth of it each.
+type Dot = unsafe fn(&[u8], usize, &[i8]) -> i32;
 
 /// A kernel that this CPU can run.
 #[derive(Clone, Copy)]
@@ -76,16 +76,17 @@ impl PlaneDot {
         if planes.is_empty() || plane == 0 {
             return 0;
         }
-        assert!(planes.len().is_multiple_of(plane) && planes.len() <= 8 * plane, "one to eight planes");
+        let count = planes.len() / plane;
+        assert!(count * plane == planes.len() && count <= 8, "one to eight planes");
         // SAFETY: a `PlaneDot` is made only for a CPU with its instructions; the lengths were checked above.
-        unsafe { (self.dot)(planes, query) }
+        unsafe { (self.dot)(planes, count, query) }
     }
 }
 
 const PORTABLE: PlaneDot = PlaneDot { dot: portable };
 
 /// The definition: every other kernel equals this one.
-fn portable(planes: &[u8], query: &[i8]) -> i32 {
+fn portable(planes: &[u8], _count: usize, query: &[i8]) -> i32 {
     planes.chunks_exact(query.len() / 8).fold(0, |value, plane| {
         let mut sum = 0;
         for (&byte, eight) in plane.iter().zip(query.chunks_exact(8)) {

@@ -6,6 +6,9 @@
 //! multiplied and added with two roundings, so all instruction sets and all tile shapes give the same bits; the
 //! only difference between the entry points is the set of instructions that the compiler may use for one loop.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use vdb_distance::{Isa, Kernels};
 
 use super::compiled::{self, Work};
@@ -42,8 +45,12 @@ impl Tile {
     pub(crate) fn nearest(self, group: &Group<'_>, points: &[f32], nearest: &mut Nearest) {
         assert_eq!(group.rows.len(), points.len(), "a group of points and one of rows");
         assert!(group.rows.len().is_multiple_of(GROUP) && group.norms.len() <= GROUP, "whole groups");
-        let wide = self.isa == Isa::Avx512;
-        compiled::run_for(self.isa, FindNearest { wide, group, points, nearest });
+        #[cfg(target_arch = "x86_64")]
+        if self.isa == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the CPU has the instructions, and the lengths were checked above.
+            return unsafe { avx512::nearest(group, points, nearest) };
+        }
+        compiled::run_for(self.isa, FindNearest { group, points, nearest });
     }
 }
 
@@ -120,7 +127,6 @@ impl Work for Dots<'_> {
 }
 
 struct FindNearest<'a> {
-    wide: bool,
     group: &'a Group<'a>,
     points: &'a [f32],
     nearest: &'a mut Nearest,
@@ -129,18 +135,13 @@ struct FindNearest<'a> {
 impl Work for FindNearest<'_> {
     type Output = ();
 
-    /// Tiles whose sums stay in registers.
     #[inline(always)]
     fn run(self) {
-        let FindNearest { wide, group, points, nearest } = self;
-        match wide {
-            true => tiles::<8, 32>(group, points, nearest),
-            false => tiles::<4, 16>(group, points, nearest),
-        }
+        tiles::<4, 16>(self.group, self.points, self.nearest);
     }
 }
 
-/// By `R` rows and `L` points.
+/// Tiles of `R` rows and `L` points whose sums stay in registers.
 #[inline(always)]
 fn tiles<const R: usize, const L: usize>(group: &Group<'_>, points: &[f32], nearest: &mut Nearest) {
     for from in (0..group.norms.len()).step_by(R) {

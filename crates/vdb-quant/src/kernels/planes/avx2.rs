@@ -10,11 +10,10 @@ use std::arch::x86_64::{
 };
 
 /// # Safety
-/// The CPU has AVX2; the query's length is a multiple of 64, and `planes` is 1 to 8 times an eighth of it.
+/// The CPU has AVX2; the query's length is a multiple of 64, and `planes` is `count` times an eighth of it, 1 to 8.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn dot(planes: &[u8], query: &[i8]) -> i32 {
+pub(super) unsafe fn dot(planes: &[u8], count: usize, query: &[i8]) -> i32 {
     let plane = query.len() / 8;
-    let count = planes.len() / plane;
     let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
     let ones = _mm256_set1_epi16(1);

@@ -7,13 +7,13 @@ use std::arch::x86_64::{
 };
 
 /// # Safety
-/// The CPU has AVX-512F, BW and VNNI; the query's length is a multiple of 64, and `planes` is 1 to 8 times an
-/// eighth of it.
+/// The CPU has AVX-512F, BW and VNNI; the query's length is a multiple of 64, and `planes` is `count` times an eighth
+/// of it, 1 to 8.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn dot(planes: &[u8], query: &[i8]) -> i32 {
+pub(super) unsafe fn dot(planes: &[u8], count: usize, query: &[i8]) -> i32 {
     // SAFETY: this function's own contract.
     unsafe {
-        match planes.len() / (query.len() / 8) {
+        match count {
             1 => sum::<1>(planes, query),
             2 => sum::<2>(planes, query),
             3 => sum::<3>(planes, query),
@@ -32,6 +32,7 @@ pub(super) unsafe fn dot(planes: &[u8], query: &[i8]) -> i32 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum<const B: usize>(planes: &[u8], query: &[i8]) -> i32 {
     let plane = query.len() / 8;
+    // Four sums in turn, so that one product need not wait for the one before it.
     let mut acc = [_mm512_setzero_si512(); 4];
     for at in (0..query.len()).step_by(64) {
         // SAFETY: `at + 64 <= query.len()`.
@@ -40,8 +41,11 @@ unsafe fn sum<const B: usize>(planes: &[u8], query: &[i8]) -> i32 {
             // SAFETY: plane `p` has `plane` bytes from `p * plane` on, and `at / 8 + 8 <= plane`.
             let bits = unsafe { planes.as_ptr().add(p * plane + at / 8).cast::<u64>().read_unaligned() };
             let weight = _mm512_set1_epi8((1_u8 << (B - 1 - p)).cast_signed());
-            acc[p % 4] =
-                _mm512_dpbusd_epi32(acc[p % 4], weight, _mm512_maskz_mov_epi8(u64::from_le(bits), q));
+            let kept = _mm512_maskz_mov_epi8(u64::from_le(bits), q);
+            acc[p % 4] = _mm512_dpbusd_epi32(acc[p % 4], weight, kept);
+        }
+        if B == 1 {
+            acc = [acc[1], acc[2], acc[3], acc[0]];
         }
     }
     _mm512_reduce_add_epi32(_mm512_add_epi32(

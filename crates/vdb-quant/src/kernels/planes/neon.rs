@@ -10,9 +10,9 @@ use std::arch::aarch64::{
 const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
 
 /// # Safety
-/// The CPU has NEON; the query's length is a multiple of 64, and `planes` is 1 to 8 times an eighth of it.
+/// The CPU has NEON; the query's length is a multiple of 64, and `planes` is `_count` times an eighth of it, 1 to 8.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn dot(planes: &[u8], query: &[i8]) -> i32 {
+pub(super) unsafe fn dot(planes: &[u8], _count: usize, query: &[i8]) -> i32 {
     // SAFETY: the array is sixteen readable bytes.
     let bit = unsafe { vld1q_u8(BITS.as_ptr()) };
     let mut value = 0;
