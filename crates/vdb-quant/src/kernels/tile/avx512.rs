@@ -31,20 +31,18 @@ pub(super) unsafe fn nearest(group: &Group<'_>, points: &[f32], nearest: &mut Ne
             for at in (0..points.len()).step_by(GROUP) {
                 // SAFETY: `GROUP` floats begin at `at`, and `start + LANES <= GROUP`.
                 let x = unsafe { _mm512_loadu_ps(points.as_ptr().add(at + start)) };
-                for r in 0..ROWS {
+                for (r, sum) in sums.iter_mut().enumerate() {
                     // SAFETY: as above; `from` is below the number of norms, so `from + ROWS <= GROUP`.
                     let row = _mm512_set1_ps(unsafe { *group.rows.as_ptr().add(at + from + r) });
-                    sums[r] = _mm512_add_ps(sums[r], _mm512_mul_ps(row, x));
+                    *sum = _mm512_add_ps(*sum, _mm512_mul_ps(row, x));
                 }
             }
-            for r in 0..ROWS {
-                if let Some(&norm) = group.norms.get(from + r) {
-                    let score = _mm512_sub_ps(_mm512_set1_ps(norm), _mm512_mul_ps(two, sums[r]));
-                    let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(score, best);
-                    let number = _mm512_set1_epi32((group.first + from + r) as i32);
-                    best = _mm512_mask_mov_ps(best, less, score);
-                    labels = _mm512_mask_mov_epi32(labels, less, number);
-                }
+            for (r, (&norm, sum)) in group.norms[from..].iter().zip(sums).enumerate() {
+                let score = _mm512_sub_ps(_mm512_set1_ps(norm), _mm512_mul_ps(two, sum));
+                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(score, best);
+                let number = _mm512_set1_epi32((group.first + from + r) as i32);
+                best = _mm512_mask_mov_ps(best, less, score);
+                labels = _mm512_mask_mov_epi32(labels, less, number);
             }
         }
         // SAFETY: both arrays have `GROUP` elements, of which `LANES` begin at `start`.
