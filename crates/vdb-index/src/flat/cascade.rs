@@ -220,9 +220,8 @@ impl<'a> Cascade<'a> {
         let mut waiting = std::mem::take(&mut progress.waiting);
         waiting.retain(|near| is_near(near.lower, progress.limit));
         // The likeliest ones first: what they bring spares a look at most of the others.
-        let first = self.likeliest(&mut waiting, FIRST_WAITING);
-        self.compare(&waiting[..first], &mut progress);
-        self.compare(&waiting[first..], &mut progress);
+        self.likeliest(&mut waiting, FIRST_WAITING);
+        self.compare(&waiting, &mut progress);
         progress
     }
 

@@ -73,8 +73,6 @@ pub struct HeadCodes {
     codes: AlignedVec<u8>,
     /// Block by block, [`FACTOR_BYTES`] each.
     factors: AlignedVec<u8>,
-    /// Rows outside the ranges.
-    unbounded: usize,
 }
 
 impl HeadCodes {
@@ -84,7 +82,7 @@ impl HeadCodes {
     /// When `m` is 0, above 4,096 or no multiple of 8.
     pub fn new(m: usize, ranges: HeadRanges) -> Self {
         assert!(m > 0 && m <= 4_096 && m.is_multiple_of(LINE_COORDINATES), "a head of {m} coordinates");
-        Self { m, len: 0, ranges, codes: AlignedVec::new(), factors: AlignedVec::new(), unbounded: 0 }
+        Self { m, len: 0, ranges, codes: AlignedVec::new(), factors: AlignedVec::new() }
     }
 
     /// Rows held.
@@ -95,11 +93,6 @@ impl HeadCodes {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// How many rows, overwritten ones included, came without a bound.
-    pub fn unbounded(&self) -> usize {
-        self.unbounded
     }
 
     /// Heap bytes held.
@@ -152,7 +145,6 @@ impl HeadCodes {
             }
         }
         let steps = row.lengths.as_ref().and_then(|lengths| self.ranges.steps(lengths, self.m));
-        self.unbounded += usize::from(steps.is_none());
         let factors = &mut self.factors[block * FACTOR_BYTES..][..FACTOR_BYTES];
         ranges::write(factors, lane, steps.unwrap_or_default());
     }

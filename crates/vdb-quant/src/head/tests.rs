@@ -203,6 +203,6 @@ fn rows_outside_the_ranges_are_always_near() {
     codes.push(&basis.encode(&[100.0; 8]));
     let query = basis.query(&[1.0; 8]).unwrap();
     let bounds = all_bounds(&codes, &query);
-    assert_eq!((codes.unbounded(), bounds[1].lower), (1, f32::NEG_INFINITY));
+    assert_eq!(bounds[1].lower, f32::NEG_INFINITY);
     assert!(bounds[0].lower > f32::NEG_INFINITY);
 }
