@@ -54,6 +54,18 @@ impl<'a> TopK<'a> {
         full || first_full
     }
 
+    /// Brings [`worst`](Self::worst) up to date before the buffer is full; true when it changed.
+    ///
+    /// # Complexity
+    /// Linear in k, so it pays after some hits, not after each.
+    pub(crate) fn settle(&mut self) -> bool {
+        let stale = self.k > 0 && self.hits.len() > self.k;
+        if stale {
+            self.shrink();
+        }
+        stale
+    }
+
     fn shrink(&mut self) {
         let tie_break = self.tie_break;
         let (_, worst, _) = self.hits.select_nth_unstable_by(self.k - 1, |a, b| compare(a, b, tie_break));

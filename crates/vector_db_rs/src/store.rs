@@ -1,8 +1,9 @@
 //! Records by offset: ids, metadata and vectors side by side, and the table from id to offset.
 //!
-//! An id is kept once; the table holds offsets and compares through them. A deleted record's offset goes to the free
-//! list when the index no longer uses it, and is taken again before the arrays grow.
+//! An id is kept once, in a block with others (see [`Ids`]); the table holds offsets and compares through them. A deleted
+//! record's offset goes to the free list when the index no longer uses it, and is taken again before the arrays grow.
 
+use crate::ids::Ids;
 use crate::{Error, VectorRecord};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ pub(crate) type Row = Option<(Box<str>, Metadata)>;
 #[derive(Debug, Clone)]
 pub(crate) struct RecordStore {
     pub(crate) vectors: Vectors,
-    ids: Vec<Box<str>>,
+    ids: Ids,
+    /// Up to the last record that has any.
     metadata: Vec<Metadata>,
     offsets: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -31,7 +33,7 @@ impl RecordStore {
     pub(crate) fn new(metric: Metric, dimension: usize) -> Self {
         Self {
             vectors: Vectors::new(metric, dimension),
-            ids: Vec::new(),
+            ids: Ids::default(),
             metadata: Vec::new(),
             offsets: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -45,15 +47,15 @@ impl RecordStore {
 
     pub(crate) fn offset(&self, id: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
-        self.offsets.find(hash, |&offset| &*self.ids[offset as usize] == id).copied()
+        self.offsets.find(hash, |&offset| self.ids.get(offset) == id).copied()
     }
 
     pub(crate) fn id(&self, offset: u32) -> &str {
-        &self.ids[offset as usize]
+        self.ids.get(offset)
     }
 
     pub(crate) fn metadata(&self, offset: u32) -> Option<&HashMap<String, String>> {
-        self.metadata[offset as usize].as_deref()
+        self.metadata.get(offset as usize)?.as_deref()
     }
 
     pub(crate) fn record(&self, offset: u32) -> VectorRecord {
@@ -72,49 +74,54 @@ impl RecordStore {
     pub(crate) fn reserve(&mut self, additional: usize) {
         let additional = additional.saturating_sub(self.free.len());
         self.vectors.reserve(additional);
-        self.ids.reserve_exact(additional);
-        self.metadata.reserve_exact(additional);
     }
 
     /// Adds a record whose id is not present.
     pub(crate) fn add(&mut self, record: VectorRecord) -> u32 {
         let VectorRecord { id, vector, metadata } = record;
-        let id = id.into_boxed_str();
-        let metadata = boxed(metadata);
         let hash = self.hasher.hash_one(&*id);
         let offset = match self.free.pop() {
             Some(offset) => {
                 self.vectors.set(offset, &vector);
-                self.ids[offset as usize] = id;
-                self.metadata[offset as usize] = metadata;
+                self.ids.set(offset, &id);
                 offset
             }
             None => {
-                self.ids.push(id);
-                self.metadata.push(metadata);
+                self.ids.push(&id);
                 self.vectors.push(&vector)
             }
         };
+        self.set_metadata(offset, boxed(metadata));
         let Self { ids, hasher, offsets, .. } = self;
-        offsets.insert_unique(hash, offset, |&offset| hasher.hash_one(&*ids[offset as usize]));
+        offsets.insert_unique(hash, offset, |&offset| hasher.hash_one(ids.get(offset)));
         offset
+    }
+
+    fn set_metadata(&mut self, offset: u32, metadata: Metadata) {
+        let index = offset as usize;
+        if index >= self.metadata.len() && metadata.is_some() {
+            self.metadata.resize(index + 1, None);
+        }
+        if let Some(place) = self.metadata.get_mut(index) {
+            *place = metadata;
+        }
     }
 
     /// Replaces vector and metadata of a record that no index has seen yet.
     pub(crate) fn overwrite(&mut self, offset: u32, record: VectorRecord) {
         self.vectors.set(offset, &record.vector);
-        self.metadata[offset as usize] = boxed(record.metadata);
+        self.set_metadata(offset, boxed(record.metadata));
     }
 
     /// Takes a record out; its offset stays taken until [`release`](Self::release).
     pub(crate) fn remove(&mut self, offset: u32) {
-        let hash = self.hasher.hash_one(&*self.ids[offset as usize]);
+        let hash = self.hasher.hash_one(self.ids.get(offset));
         if let Ok(entry) = self.offsets.find_entry(hash, |&other| other == offset) {
             entry.remove();
         }
         self.vectors.remove(offset);
-        self.ids[offset as usize] = Box::default();
-        self.metadata[offset as usize] = None;
+        self.ids.set(offset, "");
+        self.set_metadata(offset, None);
     }
 
     /// Makes offsets that nothing refers to any more available again.
@@ -141,16 +148,16 @@ impl RecordStore {
         for (offset, row) in rows.into_iter().enumerate() {
             let (id, metadata) = row.unwrap_or_default();
             let offset = offset as u32;
+            store.ids.push(&id);
             if store.vectors.live().contains(offset) {
                 if store.offset(&id).is_some() {
                     return Err(format!("the id {id:?} occurs twice"));
                 }
                 let hash = store.hasher.hash_one(&*id);
                 let Self { ids, hasher, offsets, .. } = &mut store;
-                offsets.insert_unique(hash, offset, |&other| hasher.hash_one(&*ids[other as usize]));
+                offsets.insert_unique(hash, offset, |&other| hasher.hash_one(ids.get(other)));
             }
-            store.ids.push(id);
-            store.metadata.push(metadata);
+            store.set_metadata(offset, metadata);
         }
         Ok(store)
     }

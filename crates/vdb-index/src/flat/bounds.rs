@@ -8,6 +8,8 @@ use vdb_quant::{BoundedSq8, HeadBasis, HeadCodes, HeadRanges, HeadRow, Quantizer
 
 /// Rows that the ranges of the codes are fitted to.
 const FITTED_ROWS: usize = 4_096;
+/// Rows that are coded at a time: what a row's code is made from takes more room than the code.
+const CODED_ROWS: usize = 4_096;
 /// One new row for so many that the directions were found in: enough to tell whether the data has drifted.
 const JUDGED_SHARE: usize = 4;
 /// How much looser than at first codes may become, relative, and in shares of a row's squared length.
@@ -78,7 +80,7 @@ impl Bounds {
     /// Codes the rows below `end` that are not coded yet.
     pub(super) fn push_up_to(&mut self, vectors: &Vectors, end: u32) {
         let fresh: Vec<u32> = (self.codes.len() as u32..end).collect();
-        for part in fresh.chunks(1 << 16) {
+        for part in fresh.chunks(CODED_ROWS) {
             let rows = encode(&self.basis, vectors, part);
             rows.iter().for_each(|row| self.codes.push(row));
             self.later.add(&rows);

@@ -2,9 +2,10 @@
 //! distances for what those leave.
 //!
 //! Rows go through in chunks. Rows whose bounds are not above the k-th distance so far are left; those whose estimates
-//! are not above it either are compared at once, which lowers that distance for the next chunk. All others wait until
+//! are not above it either are looked at at once, which lowers that distance for the next chunk. All others wait until
 //! the end, when most of them have fallen without a look. In the first chunk the rows of the lowest estimates come
-//! first. A row is left out only when its lower bound, itself rigorous, is above the k-th distance by more than the
+//! first. Eight-bit codes bound distances from above, too, so the k-th upper bound serves as the k-th distance, and rows
+//! are compared exactly only when all have been bounded: hardly more of them than are hits. A row is left out only when its lower bound, itself rigorous, is above the k-th distance by more than the
 //! rounding of an exact comparison; equal distances are always compared, so that ties are decided as in the plain scan.
 
 use super::bounds::{Bounds, Fine};
@@ -13,8 +14,9 @@ use crate::vectors::Query;
 use crate::{Answer, BitSet, Hit, Request, Vectors};
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::BinaryHeap;
 use std::ops::Range;
-use vdb_distance::{Metric, norm};
+use vdb_distance::{Distance, Metric, norm};
 use vdb_quant::{BLOCK_ROWS, BoundedQuery, HeadCodes, HeadQuery, Near, Quantizer};
 
 /// Rows whose bounds are computed at a time.
@@ -27,6 +29,9 @@ const PARALLEL_BYTES: usize = 1 << 21;
 const FIRST_WAITING: usize = 4 * SURVIVORS;
 /// Rows that wait at least before those that have fallen meanwhile are dropped.
 const WAITING: usize = 1 << 12;
+
+/// Upper bounds that are larger say nothing: such distances are computed in another way.
+const LARGEST_UPPER: f32 = 1e30;
 
 /// Turns the k-th distance so far into the largest lower bound that is still to be looked at.
 #[derive(Clone, Copy)]
@@ -59,7 +64,8 @@ struct FineScan<'a> {
     prepared: BoundedQuery,
     vectors: &'a Vectors,
     query_norm: f32,
-    /// What the rounding of exact comparisons can be, in comparable distances.
+    /// What the rounding of exact comparisons can be, relative and in comparable distances.
+    relative: f32,
     rounding: f32,
 }
 
@@ -74,28 +80,36 @@ impl<'a> FineScan<'a> {
             other => (other, relative * query_norm * fine.max_norm),
         };
         let prepared = fine.quantizer.query(metric, query);
-        Self { rows: &fine.rows, prepared, vectors, query_norm, rounding }
+        Self { rows: &fine.rows, prepared, vectors, query_norm, relative, rounding }
     }
 
-    /// Keeps the rows that may be within `limit`, a comparable distance as the indexes compute it; gives how many.
-    fn retain(&self, rows: &mut [u32], limit: Limit, comparable: f32) -> usize {
-        let (mut lower, mut upper) = ([0.0f32; SURVIVORS], [0.0f32; SURVIVORS]);
-        let count = rows.len();
-        self.prepared.gather_bounds(self.rows, rows, &mut lower[..count], &mut upper[..count]);
-        let limit = match limit.metric {
+    /// Bounds of the rows' comparable distances: `lower` of the true ones, `upper` of those that an exact comparison
+    /// computes. What cannot be bounded is NaN.
+    fn bounds(&self, rows: &[u32], lower: &mut [f32], upper: &mut [f32]) {
+        self.prepared.gather_bounds(self.rows, rows, lower, upper);
+        match self.vectors.metric() {
+            Metric::Euclidean => {
+                let widen = |upper: &mut f32| *upper = *upper * (1.0 + self.relative) + f32::MIN_POSITIVE;
+                upper.iter_mut().for_each(widen);
+            }
+            Metric::Cosine => {
+                for ((lower, upper), &row) in lower.iter_mut().zip(&mut *upper).zip(rows) {
+                    // The product of two norms may be too large for f32.
+                    let norms = f64::from(self.query_norm) * f64::from(self.vectors.norm(row));
+                    *lower = (f64::from(*lower) / norms) as f32;
+                    *upper = (f64::from(*upper) / norms) as f32 + self.rounding;
+                }
+            }
+            _ => upper.iter_mut().for_each(|upper| *upper += self.rounding),
+        }
+    }
+
+    /// The largest lower bound that `comparable`, the k-th distance at most, leaves to be looked at.
+    fn limit(&self, limit: Limit, comparable: f32) -> f32 {
+        match limit.metric {
             Metric::Euclidean => limit.of(comparable),
             _ => comparable + self.rounding,
-        };
-        let mut kept = 0;
-        for index in 0..count {
-            let bound = match self.vectors.metric() {
-                Metric::Cosine => lower[index] / (self.query_norm * self.vectors.norm(rows[index])),
-                _ => lower[index],
-            };
-            rows[kept] = rows[index];
-            kept += usize::from(is_near(bound, limit));
         }
-        kept
     }
 }
 
@@ -113,7 +127,10 @@ pub(super) struct Cascade<'a> {
 /// How far a search has come over some of the rows.
 struct Progress<'a> {
     top: TopK<'a>,
-    /// The k-th distance so far, and the largest lower bound that it leaves.
+    /// The k smallest upper bounds by eight-bit codes, and the rows that these codes leave, with their lower bounds.
+    uppers: BinaryHeap<Distance>,
+    candidates: Vec<(u32, f32)>,
+    /// The k-th distance so far at most, and the largest lower bound that it leaves.
     comparable: f32,
     limit: f32,
     computed: usize,
@@ -182,6 +199,8 @@ impl<'a> Cascade<'a> {
     fn progress(&self) -> Progress<'a> {
         Progress {
             top: TopK::new(self.request.k, self.request.tie_break),
+            uppers: BinaryHeap::new(),
+            candidates: Vec::new(),
             comparable: f32::INFINITY,
             limit: f32::INFINITY,
             computed: 0,
@@ -198,7 +217,7 @@ impl<'a> Cascade<'a> {
         let mut fresh = std::mem::take(&mut progress.fresh);
         fresh.clear();
         self.codes.near(&self.prepared, blocks, allowed, progress.limit, &mut fresh);
-        if progress.top.worst().is_none() {
+        if progress.comparable == f32::INFINITY {
             let first = self.likeliest(&mut fresh, SURVIVORS);
             self.compare(&fresh[..first], progress);
             fresh.drain(..first);
@@ -215,14 +234,40 @@ impl<'a> Cascade<'a> {
         }
     }
 
-    /// Looks at the rows that waited.
+    /// Looks at the rows that waited, and compares the candidates exactly.
     fn finish(&self, mut progress: Progress<'a>) -> Progress<'a> {
+        // Those that are hits so far first: where upper bounds are loose, their distances leave less.
+        let likely = self.request.k.min(progress.candidates.len());
+        if likely < progress.candidates.len() {
+            progress.candidates.select_nth_unstable_by(likely, |a, b| a.1.total_cmp(&b.1));
+        }
+        let others = progress.candidates.split_off(likely);
+        self.compare_candidates(&mut progress);
+        progress.candidates = others;
         let mut waiting = std::mem::take(&mut progress.waiting);
         waiting.retain(|near| is_near(near.lower, progress.limit));
         // The likeliest ones first: what they bring spares a look at most of the others.
         self.likeliest(&mut waiting, FIRST_WAITING);
         self.compare(&waiting, &mut progress);
+        progress.candidates.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
+        self.compare_candidates(&mut progress);
         progress
+    }
+
+    /// Compares the candidates exactly, those that the k-th distance so far does not exclude.
+    fn compare_candidates(&self, progress: &mut Progress<'_>) {
+        let Some(fine) = &self.fine else { return };
+        let candidates = std::mem::take(&mut progress.candidates);
+        for some in candidates.chunks(SURVIVORS / 2) {
+            let limit = fine.limit(self.limit, progress.comparable);
+            let mut rows = [0u32; SURVIVORS / 2];
+            let mut count = 0;
+            for &(row, lower) in some {
+                rows[count] = row;
+                count += usize::from(is_near(lower, limit));
+            }
+            self.compare_exactly(&rows[..count], progress);
+        }
     }
 
     /// Moves the rows of the lowest estimates, some more than `wanted` hits, to the front; gives how many they are.
@@ -234,7 +279,7 @@ impl<'a> Cascade<'a> {
         first
     }
 
-    /// Compares rows exactly, those that the k-th distance so far does not exclude.
+    /// Compares rows, those that the k-th distance so far does not exclude: by eight-bit codes if there are any.
     fn compare(&self, rows: &[Near], progress: &mut Progress<'_>) {
         let mut some = [0u32; SURVIVORS];
         let mut count = 0;
@@ -242,25 +287,58 @@ impl<'a> Cascade<'a> {
             some[count] = near.row;
             count += usize::from(is_near(near.lower, progress.limit));
             if count == SURVIVORS || place + 1 == rows.len() {
-                self.compare_some(&mut some[..count], progress);
+                match &self.fine {
+                    Some(fine) => self.bound(fine, &some[..count], progress),
+                    None => self.compare_exactly(&some[..count], progress),
+                }
                 count = 0;
             }
         }
     }
 
-    fn compare_some(&self, rows: &mut [u32], progress: &mut Progress<'_>) {
-        let fine = self.fine.as_ref().filter(|_| progress.comparable.is_finite());
-        let count = fine.map_or(rows.len(), |fine| fine.retain(rows, self.limit, progress.comparable));
+    /// Bounds rows by their eight-bit codes: the k-th upper bound takes the place of the k-th distance, and no row is
+    /// compared exactly before all have been bounded.
+    fn bound(&self, fine: &FineScan<'_>, rows: &[u32], progress: &mut Progress<'_>) {
+        let (mut lower, mut upper) = ([0.0f32; SURVIVORS], [0.0f32; SURVIVORS]);
+        let (lower, upper) = (&mut lower[..rows.len()], &mut upper[..rows.len()]);
+        fine.bounds(rows, lower, upper);
+        let limit = fine.limit(self.limit, progress.comparable);
+        let found = rows.iter().zip(lower.iter().zip(&*upper));
+        for (&row, (&lower, &upper)) in found.filter(|(_, (lower, _))| is_near(**lower, limit)) {
+            progress.candidates.push((row, lower));
+            if upper.abs() < LARGEST_UPPER {
+                progress.uppers.push(Distance::from_raw(upper));
+                if progress.uppers.len() > self.request.k {
+                    progress.uppers.pop();
+                }
+            }
+        }
+        if progress.uppers.len() == self.request.k
+            && let Some(worst) = progress.uppers.peek()
+        {
+            self.lower_limit(self.query.widened(worst.get()), progress);
+        }
+    }
+
+    fn compare_exactly(&self, rows: &[u32], progress: &mut Progress<'_>) {
         let mut distances = [0.0f32; SURVIVORS];
-        self.query.gather(&rows[..count], &mut distances[..count]);
-        progress.computed += count;
+        let distances = &mut distances[..rows.len()];
+        self.query.gather(rows, distances);
+        progress.computed += rows.len();
         let mut changed = false;
-        for (&offset, &distance) in rows[..count].iter().zip(&distances) {
+        for (&offset, &distance) in rows.iter().zip(&*distances) {
             changed |= progress.top.push(Hit { offset, distance: self.query.finish(offset, distance) });
         }
+        changed |= progress.top.settle();
         if changed && let Some(worst) = progress.top.worst() {
-            progress.comparable = self.query.bound(worst);
-            progress.limit = self.limit.of(progress.comparable);
+            self.lower_limit(self.query.bound(worst), progress);
+        }
+    }
+
+    fn lower_limit(&self, comparable: f32, progress: &mut Progress<'_>) {
+        if comparable < progress.comparable {
+            progress.comparable = comparable;
+            progress.limit = self.limit.of(comparable);
         }
     }
 }

@@ -19,7 +19,9 @@ const KEPT: f32 = 1.0 - 8.0 * f32::EPSILON;
 /// One scan over whole blocks.
 pub(super) struct Scan<'a> {
     pub(super) query: &'a HeadQuery,
-    pub(super) constants: Constants,
+    /// Constants for the high plane of the query and for both.
+    pub(super) high: Constants,
+    pub(super) full: Constants,
     pub(super) codes: &'a [u8],
     pub(super) factors: &'a [u8],
     /// A bit for every row.
@@ -63,16 +65,22 @@ pub(super) fn all(scan: &Scan<'_>) -> Vec<(Isa, Vec<Near>)> {
 
 /// What takes intrinsics.
 trait Products {
-    /// Integer products of one block with the query.
+    /// Integer products of one block with the high plane of the query.
     ///
     /// # Safety
     /// The CPU has the instruction set of the implementing type.
+    unsafe fn high_products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS];
+
+    /// Integer products of one block with the query.
+    ///
+    /// # Safety
+    /// As for [`high_products`](Self::high_products).
     unsafe fn products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS];
 
     /// A bit for every row whose bound is not above the limit; one that is no number is not.
     ///
     /// # Safety
-    /// As for [`products`](Self::products).
+    /// As for [`high_products`](Self::high_products).
     unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16;
 }
 
@@ -80,28 +88,64 @@ trait Products {
 /// As for [`Products::products`].
 #[inline(always)]
 unsafe fn scan<P: Products>(scan: &Scan<'_>, out: &mut Vec<Near>) {
-    let blocks = scan.codes.chunks_exact(scan.query.lines() * LINE_BYTES);
-    let factors = scan.factors.as_chunks::<FACTOR_BYTES>().0;
-    for (number, (block, factors)) in blocks.zip(factors).enumerate() {
-        let word = scan.allowed[number / WORD_BLOCKS];
-        let allowed = (word >> (number % WORD_BLOCKS * BLOCK_ROWS)) as u16;
-        if allowed == 0 {
+    let block_bytes = scan.query.lines() * LINE_BYTES;
+    let factors = scan.factors.as_chunks::<FACTOR_BYTES>().0.chunks(WORD_BLOCKS);
+    for (number, (blocks, factors)) in scan.codes.chunks(WORD_BLOCKS * block_bytes).zip(factors).enumerate() {
+        let allowed = scan.allowed[number];
+        let mut near = 0u64;
+        // One branch for four blocks: the bounds of a block are one long chain, and those of four overlap.
+        for (place, (block, factors)) in blocks.chunks_exact(block_bytes).zip(factors).enumerate() {
+            if lanes_of(allowed, place) != 0 {
+                // SAFETY: this function's own contract.
+                let products = unsafe { P::high_products(scan.query, block) };
+                let sums = products.map(|product| 2 * product - scan.query.high.correction);
+                let lower = lower_bounds(&scan.high, &sums, factors);
+                // SAFETY: this function's own contract.
+                near |= u64::from(unsafe { P::near(&lower, scan.limit) }) << (place * BLOCK_ROWS);
+            }
+        }
+        near &= allowed;
+        if near == 0 {
             continue;
         }
-        // SAFETY: this function's own contract.
-        let products = unsafe { P::products(scan.query, block) };
-        let sums = products.map(|product| 2 * product - scan.query.correction);
-        let lower = lower_bounds(&scan.constants, &sums, factors);
-        // SAFETY: this function's own contract.
-        let mut near = unsafe { P::near(&lower, scan.limit) } & allowed;
-        while near != 0 {
-            let lane = near.trailing_zeros() as usize;
-            near &= near - 1;
-            out.push(Near {
-                row: (scan.first_row + number * BLOCK_ROWS + lane) as u32,
-                lower: lower[lane],
-                estimate: estimate(&scan.constants, sums[lane], ranges::read(factors, lane)),
-            });
+        for (place, (block, factors)) in blocks.chunks_exact(block_bytes).zip(factors).enumerate() {
+            let lanes = lanes_of(near, place);
+            if lanes != 0 {
+                // SAFETY: this function's own contract.
+                let products = unsafe { P::products(scan.query, block) };
+                let first = scan.first_row + (number * WORD_BLOCKS + place) * BLOCK_ROWS;
+                push_near(scan, first, lanes, &products, factors, out);
+            }
+        }
+    }
+}
+
+/// The bits of one of a word's blocks.
+#[inline(always)]
+fn lanes_of(word: u64, place: usize) -> u16 {
+    (word >> (place * BLOCK_ROWS)) as u16
+}
+
+/// Adds those of a block's `lanes` whose bounds by both planes are not above the limit.
+#[inline(always)]
+fn push_near(
+    scan: &Scan<'_>,
+    first: usize,
+    mut lanes: u16,
+    products: &[i32; BLOCK_ROWS],
+    factors: &[u8; FACTOR_BYTES],
+    out: &mut Vec<Near>,
+) {
+    let q = &scan.full;
+    while lanes != 0 {
+        let lane = lanes.trailing_zeros() as usize;
+        lanes &= lanes - 1;
+        let sum = 2 * products[lane] - scan.query.full.correction;
+        let steps = ranges::read(factors, lane);
+        let lower =
+            if q.is_dot { lower_bound::<true>(q, sum, steps) } else { lower_bound::<false>(q, sum, steps) };
+        if lower <= scan.limit || lower.is_nan() {
+            out.push(Near { row: (first + lane) as u32, lower, estimate: estimate(q, sum, steps) });
         }
     }
 }
@@ -164,6 +208,20 @@ fn estimate(q: &Constants, sum: i32, steps: [f32; 4]) -> f32 {
 struct Scalar;
 
 impl Products for Scalar {
+    #[inline(always)]
+    unsafe fn high_products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
+        let mut sums = [0i32; BLOCK_ROWS];
+        for (line, planes) in block.as_chunks::<LINE_BYTES>().0.iter().zip(&query.planes) {
+            for (sum, row) in sums.iter_mut().zip(line.as_chunks::<4>().0) {
+                for (byte, &codes) in row.iter().enumerate() {
+                    *sum += i32::from(codes & 15) * i32::from(planes[byte])
+                        + i32::from(codes >> 4) * i32::from(planes[byte + 4]);
+                }
+            }
+        }
+        sums
+    }
+
     #[inline(always)]
     unsafe fn products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
         let mut sums = [0i32; BLOCK_ROWS];
@@ -237,6 +295,43 @@ mod x86_64 {
 
     impl Products for Vnni {
         #[inline(always)]
+        unsafe fn high_products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
+            // SAFETY: the trait's contract gives AVX-512F, BW and VNNI; every load reads one whole line of the block,
+            // and the store fills the array.
+            unsafe {
+                let mask = _mm512_set1_epi8(15);
+                // Two lines at a time: sums of one would wait for each other.
+                let mut sums = [_mm512_setzero_si512(); 4];
+                let (pairs, last) = block.as_chunks::<LINE_BYTES>().0.as_chunks::<2>();
+                let (pair_planes, last_planes) = query.planes.as_chunks::<2>();
+                for (lines, planes) in pairs.iter().zip(pair_planes) {
+                    for side in 0..2 {
+                        let codes = _mm512_loadu_si512(lines[side].as_ptr().cast());
+                        let low = _mm512_and_si512(codes, mask);
+                        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask);
+                        let [a, b, ..] = quarters(&planes[side]);
+                        sums[2 * side] = _mm512_dpbusd_epi32(sums[2 * side], low, _mm512_set1_epi32(a));
+                        sums[2 * side + 1] =
+                            _mm512_dpbusd_epi32(sums[2 * side + 1], high, _mm512_set1_epi32(b));
+                    }
+                }
+                for (line, planes) in last.iter().zip(last_planes) {
+                    let codes = _mm512_loadu_si512(line.as_ptr().cast());
+                    let low = _mm512_and_si512(codes, mask);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask);
+                    let [a, b, ..] = quarters(planes);
+                    sums[0] = _mm512_dpbusd_epi32(sums[0], low, _mm512_set1_epi32(a));
+                    sums[1] = _mm512_dpbusd_epi32(sums[1], high, _mm512_set1_epi32(b));
+                }
+                let sum =
+                    _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
+                let mut products = [0i32; BLOCK_ROWS];
+                _mm512_storeu_si512(products.as_mut_ptr().cast(), sum);
+                products
+            }
+        }
+
+        #[inline(always)]
         unsafe fn products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
             // SAFETY: the trait's contract gives AVX-512F, BW and VNNI; every load reads one whole line of the block,
             // and the store fills the array.
@@ -274,6 +369,31 @@ mod x86_64 {
     struct Avx2;
 
     impl Products for Avx2 {
+        #[inline(always)]
+        unsafe fn high_products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
+            let mut products = [0i32; BLOCK_ROWS];
+            // SAFETY: the trait's contract gives AVX2; loads read half a line at offset 0 or 32, stores fill half of
+            // the array.
+            unsafe {
+                let mask = _mm256_set1_epi8(15);
+                let ones = _mm256_set1_epi16(1);
+                for half in 0..2 {
+                    let mut sum = _mm256_setzero_si256();
+                    for (line, planes) in block.as_chunks::<LINE_BYTES>().0.iter().zip(&query.planes) {
+                        let codes = _mm256_loadu_si256(line.as_ptr().add(half * 32).cast());
+                        let low = _mm256_and_si256(codes, mask);
+                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask);
+                        let [a, b, ..] = quarters(planes).map(|quarter| _mm256_set1_epi32(quarter));
+                        let both =
+                            _mm256_add_epi16(_mm256_maddubs_epi16(low, a), _mm256_maddubs_epi16(high, b));
+                        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(both, ones));
+                    }
+                    _mm256_storeu_si256(products.as_mut_ptr().add(half * 8).cast(), sum);
+                }
+            }
+            products
+        }
+
         #[inline(always)]
         unsafe fn products(query: &HeadQuery, block: &[u8]) -> [i32; BLOCK_ROWS] {
             let mut products = [0i32; BLOCK_ROWS];

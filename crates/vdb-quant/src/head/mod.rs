@@ -13,6 +13,7 @@
 //! The idea is that of the VA⁺-file (Ferhatosmanoglu et al., CIKM 2000) with integer kernels. Three lengths apart let
 //! several times fewer rows through than one inequality over the whole residual, and nothing cancels in a sum of
 //! squares. The query's head is quantized to 16 bits, as two planes of 8; the length of what that leaves is paid for.
+//! A scan reads the high plane alone, which gives a bound of its own, and both planes for the rows that it leaves.
 //! All rounding, that of the basis included, is paid for by a slack proportional to ‖q‖ and ‖x‖ (see
 //! [`HeadBasis::new`]).
 //!
@@ -169,7 +170,8 @@ impl HeadCodes {
         assert!(blocks.start.is_multiple_of(WORD_BLOCKS), "blocks start at a word of {WORD_BLOCKS} blocks");
         let scan = kernel::Scan {
             query,
-            constants: query.constants(&self.ranges, self.m),
+            high: query.constants(&query.high, &self.ranges, self.m),
+            full: query.constants(&query.full, &self.ranges, self.m),
             codes: &self.codes[blocks.start * self.block_bytes()..blocks.end * self.block_bytes()],
             factors: &self.factors[blocks.start * FACTOR_BYTES..blocks.end * FACTOR_BYTES],
             allowed,

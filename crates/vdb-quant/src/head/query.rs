@@ -15,16 +15,39 @@ const FEW: f32 = 8.0 * f32::EPSILON;
 pub struct HeadQuery {
     /// Per line: eight values of the high plane, then eight of the low one; the integer is 128 · high + low.
     pub(super) planes: Vec<[i8; 2 * LINE_COORDINATES]>,
+    /// The head by both planes, and by the high plane alone.
+    pub(super) full: Rounded,
+    pub(super) high: Rounded,
+    is_dot: bool,
+    lengths: QueryLengths,
+}
+
+/// A query's head as integers, q̂_h.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rounded {
     /// 15 times the sum of the integers: what turns codes 0..15 into c = 2 · code − 15.
     pub(super) correction: i32,
-    is_dot: bool,
     /// The value of one unit of the integers.
     unit: f32,
     /// ‖q_h − q̂_h‖, rounded up.
     delta: f32,
     /// ‖q̂_h‖².
     head_square: f32,
-    lengths: QueryLengths,
+}
+
+impl Rounded {
+    fn new(head: &[f32], integers: &[i32], unit: f32) -> Self {
+        let represented = || integers.iter().map(|&integer| f64::from(unit) * f64::from(integer));
+        let delta: f64 =
+            head.iter().zip(represented()).map(|(&value, q)| (f64::from(value) - q).powi(2)).sum();
+        let head_square: f64 = represented().map(|q| q * q).sum();
+        Self {
+            correction: 15 * integers.iter().sum::<i32>(),
+            unit,
+            delta: round_up(delta.sqrt()),
+            head_square: head_square as f32,
+        }
+    }
 }
 
 /// What a query has besides its head.
@@ -77,16 +100,12 @@ impl HeadQuery {
         let unit = if largest == 0.0 { 0.0 } else { largest / MAX_INTEGER };
         let per_unit = if largest == 0.0 { 0.0 } else { MAX_INTEGER / largest };
         let integers: Vec<i32> = head.iter().map(|value| (value * per_unit).round() as i32).collect();
-        let represented = || integers.iter().map(|&integer| f64::from(unit) * f64::from(integer));
-        let delta: f64 =
-            head.iter().zip(represented()).map(|(&value, q)| (f64::from(value) - q).powi(2)).sum();
-        let head_square: f64 = represented().map(|q| q * q).sum();
-        let planes = integers
-            .chunks_exact(LINE_COORDINATES)
-            .map(|line| {
+        let high: Vec<i32> = integers.iter().map(|&integer| (integer + 64).div_euclid(128)).collect();
+        let lines = integers.chunks_exact(LINE_COORDINATES).zip(high.chunks_exact(LINE_COORDINATES));
+        let planes = lines
+            .map(|(integers, high)| {
                 let mut planes = [0; 2 * LINE_COORDINATES];
-                for (place, &integer) in line.iter().enumerate() {
-                    let high = (integer + 64).div_euclid(128);
+                for (place, (&integer, &high)) in integers.iter().zip(high).enumerate() {
                     planes[place] = high as i8;
                     planes[LINE_COORDINATES + place] = (integer - 128 * high) as i8;
                 }
@@ -95,11 +114,9 @@ impl HeadQuery {
             .collect();
         Self {
             planes,
-            correction: 15 * integers.iter().sum::<i32>(),
+            full: Rounded::new(head, &integers, unit),
+            high: Rounded::new(head, &high, 128.0 * unit),
             is_dot: metric == Metric::DotProduct,
-            unit,
-            delta: round_up(delta.sqrt()),
-            head_square: head_square as f32,
             lengths,
         }
     }
@@ -109,13 +126,13 @@ impl HeadQuery {
     }
 
     /// Errors are those of [`HeadBasis::new`](super::HeadBasis::new): a head, and so its part along or across any
-    /// direction, is off by slack · (‖x‖ + ‖μ‖), and so is the length of a tail.
-    pub(super) fn constants(&self, ranges: &HeadRanges, m: usize) -> Constants {
+    /// direction, is off by slack · (‖x‖ + ‖μ‖), and so is the length of a tail. `head` is one of the query's two.
+    pub(super) fn constants(&self, head: &Rounded, ranges: &HeadRanges, m: usize) -> Constants {
         let QueryLengths { norm, tail, offset, center_norm, slack } = self.lengths;
         let query_error = slack * (norm + center_norm);
         let row_error = slack * (ranges.norm + center_norm);
-        let head_norm = self.head_square.sqrt();
-        let alpha_error = query_error + self.delta + INVERSE_ERROR * head_norm;
+        let head_norm = head.head_square.sqrt();
+        let alpha_error = query_error + head.delta + INVERSE_ERROR * head_norm;
         let beta_error = row_error + 0.5 * ranges.along * (1.0 + FEW);
         let rounding = FEW * (head_norm + ranges.norm);
         // α² is weighed so that its own error works against us.
@@ -126,15 +143,15 @@ impl HeadQuery {
         };
         Constants {
             is_dot: self.is_dot,
-            unit: self.unit * HeadRanges::inverse_norm(m),
-            head_square: self.head_square * (1.0 - sign * FEW),
+            unit: head.unit * HeadRanges::inverse_norm(m),
+            head_square: head.head_square * (1.0 - sign * FEW),
             alpha_weight: 1.0 + sign * (2.1 * INVERSE_ERROR + FEW),
             along_step: ranges.along,
             alpha_error,
             beta_error,
             along_error: alpha_error + beta_error + rounding,
             across_step: ranges.across,
-            across_error: query_error + self.delta + row_error + rounding,
+            across_error: query_error + head.delta + row_error + rounding,
             row_error,
             tail_step: ranges.tail,
             tail_low: tail.0 - tail_error - ranges.tail_width,

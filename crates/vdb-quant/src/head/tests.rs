@@ -49,7 +49,8 @@ fn all_bounds(codes: &HeadCodes, query: &HeadQuery) -> Vec<Near> {
     let allowed = vec![u64::MAX; codes.len().div_ceil(64)];
     let scan = kernel::Scan {
         query,
-        constants: query.constants(&codes.ranges, codes.m),
+        high: query.constants(&query.high, &codes.ranges, codes.m),
+        full: query.constants(&query.full, &codes.ranges, codes.m),
         codes: &codes.codes,
         factors: &codes.factors,
         allowed: &allowed,
