@@ -92,17 +92,23 @@ unsafe fn scan<P: Products>(scan: &Scan<'_>, out: &mut Vec<Near>) {
     let factors = scan.factors.as_chunks::<FACTOR_BYTES>().0.chunks(WORD_BLOCKS);
     for (number, (blocks, factors)) in scan.codes.chunks(WORD_BLOCKS * block_bytes).zip(factors).enumerate() {
         let allowed = scan.allowed[number];
-        let mut near = 0u64;
-        // One branch for four blocks: the bounds of a block are one long chain, and those of four overlap.
-        for (place, (block, factors)) in blocks.chunks_exact(block_bytes).zip(factors).enumerate() {
+        if allowed == 0 {
+            continue;
+        }
+        // Four blocks together: the bounds of one are a long chain, and four chains side by side overlap.
+        let mut sums = [[0i32; BLOCK_ROWS]; WORD_BLOCKS];
+        for (place, (block, sums)) in blocks.chunks_exact(block_bytes).zip(&mut sums).enumerate() {
             if lanes_of(allowed, place) != 0 {
                 // SAFETY: this function's own contract.
                 let products = unsafe { P::high_products(scan.query, block) };
-                let sums = products.map(|product| 2 * product - scan.query.high.correction);
-                let lower = lower_bounds(&scan.high, &sums, factors);
-                // SAFETY: this function's own contract.
-                near |= u64::from(unsafe { P::near(&lower, scan.limit) }) << (place * BLOCK_ROWS);
+                *sums = products.map(|product| 2 * product - scan.query.high.correction);
             }
+        }
+        let mut near = 0u64;
+        for (place, (sums, factors)) in sums.iter().zip(factors).enumerate() {
+            let lower = lower_bounds(&scan.high, sums, factors);
+            // SAFETY: this function's own contract.
+            near |= u64::from(unsafe { P::near(&lower, scan.limit) }) << (place * BLOCK_ROWS);
         }
         near &= allowed;
         if near == 0 {
