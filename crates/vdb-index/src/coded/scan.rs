@@ -17,6 +17,9 @@ const TASK_WORDS: usize = 512;
 /// Bytes of codes below which a second thread costs more than it brings.
 const PARALLEL_BYTES: usize = 1 << 20;
 
+/// Rows left of a block from which all of it is refined at once: one by one a row costs about twice as much.
+const WHOLE_BLOCK: u32 = 16;
+
 pub(super) struct Scan<'a> {
     pub(super) codes: &'a Codes,
     pub(super) prepared: &'a Prepared<'a>,
@@ -120,6 +123,13 @@ impl Scan<'_> {
                 block.near = mask;
                 // Rows at the bound itself stay in.
                 query.scan(*term, bound.next_up(), self.unit(row), std::slice::from_mut(block));
+                if block.near.count_ones() >= WHOLE_BLOCK {
+                    let rows = (self.codes.len - row).min(BLOCK_VECTORS);
+                    let bytes = self.codes.codec.rest_bytes();
+                    let rest = &self.codes.rest[row * bytes..][..rows * bytes];
+                    query.refine_block(*term, &block.product[..rows], rest, &mut estimates[..rows]);
+                    return block.near;
+                }
                 for lane in crate::bitset::ones(u64::from(block.near), 0) {
                     let (rest, lane) = (self.rest(row + lane as usize), lane as usize);
                     estimates[lane] = query.refine(*term, block.product[lane], rest).0;

@@ -28,10 +28,32 @@ const MAX_DIM: usize = 65_536;
 /// the given number, 1 to 8, of an eighth of it each.
 type Dot = unsafe fn(&[u8], usize, &[i8]) -> i32;
 
+/// # Safety
+/// Of the calls: as for a [`Dot`], with planes at the end of every one of as many rows as there are sums.
+type Dots = unsafe fn(Rows<'_>, &[i8], &mut [i32]);
+
+/// Consecutive rows of so many bytes, each of which ends in `count` planes.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    bytes: &'a [u8],
+    row_bytes: usize,
+    count: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The planes of every row, for a query of so many dimensions.
+    #[inline(always)]
+    fn planes(self, dim: usize) -> impl Iterator<Item = &'a [u8]> {
+        let header = self.row_bytes - self.count * (dim / 8);
+        self.bytes.chunks_exact(self.row_bytes).map(move |row| &row[header..])
+    }
+}
+
 /// A kernel that this CPU can run.
 #[derive(Clone, Copy)]
 pub(crate) struct PlaneDot {
     dot: Dot,
+    dots: Dots,
 }
 
 impl PlaneDot {
@@ -50,16 +72,16 @@ impl PlaneDot {
         match isa {
             Isa::Scalar => Some(PORTABLE),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => std::arch::is_x86_feature_detected!("avx2").then_some(PlaneDot { dot: avx2::dot }),
+            Isa::Avx2 => std::arch::is_x86_feature_detected!("avx2")
+                .then_some(PlaneDot { dot: avx2::dot, dots: avx2::dots }),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => (std::arch::is_x86_feature_detected!("avx512f")
                 && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512vnni"))
-            .then_some(PlaneDot { dot: avx512::dot }),
+            .then_some(PlaneDot { dot: avx512::dot, dots: avx512::dots }),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => {
-                std::arch::is_aarch64_feature_detected!("neon").then_some(PlaneDot { dot: neon::dot })
-            }
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon")
+                .then_some(PlaneDot { dot: neon::dot, dots: neon::dots }),
             #[allow(unreachable_patterns, reason = "which patterns are left depends on the architecture")]
             _ => None,
         }
@@ -81,9 +103,24 @@ impl PlaneDot {
         // SAFETY: a `PlaneDot` is made only for a CPU with its instructions; the lengths were checked above.
         unsafe { (self.dot)(planes, count, query) }
     }
+
+    /// [`dot`](Self::dot) for each of consecutive `rows` of `row_bytes` bytes, which end in `count` planes each.
+    ///
+    /// # Panics
+    /// As [`dot`](Self::dot), and when the rows are not as many as the sums or shorter than their planes.
+    #[inline]
+    pub(crate) fn dots(self, rows: &[u8], row_bytes: usize, count: usize, query: &[i8], sums: &mut [i32]) {
+        let plane = query.len() / 8;
+        assert!(query.len().is_multiple_of(GROUP) && query.len() <= MAX_DIM, "whole groups of 64 dimensions");
+        assert!((1..=8).contains(&count) && plane > 0, "one to eight planes");
+        assert!(row_bytes >= count * plane, "a row is no shorter than its planes");
+        assert_eq!(sums.len().checked_mul(row_bytes), Some(rows.len()), "as many rows as sums");
+        // SAFETY: a `PlaneDot` is made only for a CPU with its instructions; the lengths were checked above.
+        unsafe { (self.dots)(Rows { bytes: rows, row_bytes, count }, query, sums) }
+    }
 }
 
-const PORTABLE: PlaneDot = PlaneDot { dot: portable };
+const PORTABLE: PlaneDot = PlaneDot { dot: portable, dots: portable_dots };
 
 /// The definition: every other kernel equals this one.
 fn portable(planes: &[u8], _count: usize, query: &[i8]) -> i32 {
@@ -96,6 +133,14 @@ fn portable(planes: &[u8], _count: usize, query: &[i8]) -> i32 {
         }
         2 * value + sum
     })
+}
+
+/// # Safety
+/// None beyond the lengths: any CPU runs it.
+unsafe fn portable_dots(rows: Rows<'_>, query: &[i8], sums: &mut [i32]) {
+    for (sum, planes) in sums.iter_mut().zip(rows.planes(query.len())) {
+        *sum = portable(planes, rows.count, query);
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +173,17 @@ mod tests {
                             continue;
                         };
                         assert_eq!(kernel.dot(code, &query), expected, "{isa} {dim} {bits}");
+                        // Three rows with a header, of which the last is this code and the others are one bit apart.
+                        let mut other = code.to_vec();
+                        other[0] ^= 1;
+                        let rows: Vec<u8> =
+                            [&other, code, &other].into_iter().flat_map(|c| [&[9; 5], c].concat()).collect();
+                        let mut sums = [0; 3];
+                        kernel.dots(&rows, code.len() + 5, bits, &query, &mut sums);
+                        let change =
+                            if other[0] & 1 == 1 { 1 } else { -1 } * i32::from(query[0]) << (bits - 1);
+                        let expected = [expected + change, expected, expected + change];
+                        assert_eq!(sums, expected, "rows {isa} {dim} {bits}");
                     }
                 }
             }

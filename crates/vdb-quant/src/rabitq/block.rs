@@ -14,7 +14,7 @@
 
 use vdb_distance::{Kernels, Metric};
 
-use super::query::{RoundedQuery, normalised};
+use super::query::{BATCH, RoundedQuery, normalised};
 use super::{Factors, Rabitq, RabitqConfig, levels, read_f32, write_f32, write_planes};
 use crate::fastscan::{BLOCK_VECTORS, BlockQuery, Tables};
 pub use crate::kernels::fastscan::BlockEstimates;
@@ -304,6 +304,24 @@ impl RabitqBlockQuery<'_> {
             limit,
         };
         self.fastscan.estimate(blocks, self.tables.bytes(), &scale, out);
+    }
+
+    /// The estimates of [`refine`](Self::refine) alone, for the vectors of a block, with their products and rows of
+    /// remaining bits in order: several times as fast for most of a block as one by one.
+    ///
+    /// # Panics
+    /// When all bits are scanned, or there are more than 32 or not as many rows as products and estimates.
+    pub fn refine_block(&self, term: ListTerm, products: &[f32], rest: &[u8], out: &mut [f32]) {
+        const { assert!(BATCH == BLOCK_VECTORS) };
+        let rounded = self.rounded.as_ref().expect("all bits are scanned, none are left to refine with");
+        assert!(out.len() <= BLOCK_VECTORS && out.len() == products.len(), "as many products as estimates");
+        let (bytes, bits) = (self.blocks.rest_bytes(), self.blocks.rest_bits());
+        let (top, middle) = (f32::from(1_u16 << bits), levels::middle(bits) as f32);
+        rounded.products(self.planes, (rest, bytes, usize::from(bits)), middle, out);
+        for ((out, product), rest) in out.iter_mut().zip(products).zip(rest.chunks_exact(bytes)) {
+            let all = top * product + *out;
+            *out = read_f32(rest, 0) + term.add + read_f32(rest, 1) * all;
+        }
     }
 
     /// The estimate from all bits, and how far the truth may be from it, for a vector whose

@@ -55,7 +55,35 @@ impl RoundedQuery {
         }
         self.step * product - middle * self.sum
     }
+
+    /// [`product`](Self::product) for up to [`BATCH`] consecutive rows of `row_bytes` bytes, which end in `count`
+    /// planes: the same operations, so the same bits.
+    #[inline]
+    pub(super) fn products(
+        &self,
+        kernel: PlaneDot,
+        (rows, row_bytes, count): (&[u8], usize, usize),
+        middle: f32,
+        out: &mut [f32],
+    ) {
+        let (mut high, mut low) = ([0; BATCH], [0; BATCH]);
+        let high = &mut high[..out.len()];
+        kernel.dots(rows, row_bytes, count, &self.high, high);
+        let subtract = middle * self.sum;
+        if self.low.is_empty() {
+            out.iter_mut().zip(high).for_each(|(out, high)| *out = self.step * *high as f32 - subtract);
+            return;
+        }
+        let low = &mut low[..out.len()];
+        kernel.dots(rows, row_bytes, count, &self.low, low);
+        for ((out, high), low) in out.iter_mut().zip(high).zip(low) {
+            *out = self.step * (*high as f32 + *low as f32 / 254.0) - subtract;
+        }
+    }
 }
+
+/// Rows that products are computed of at a time.
+pub(super) const BATCH: usize = 32;
 
 /// The nearest whole number, halves away from zero; without the call that `round` is on older instruction sets.
 #[inline(always)]
@@ -122,7 +150,12 @@ impl<'a> RabitqQuery<'a> {
 
     #[inline]
     fn estimate(&self, code: &[u8]) -> f32 {
-        let product = self.rounded.product(self.kernel, &code[HEADER..], self.middle);
+        self.finish(code, self.rounded.product(self.kernel, &code[HEADER..], self.middle))
+    }
+
+    /// The estimate from ⟨u − middle, q'⟩.
+    #[inline(always)]
+    fn finish(&self, code: &[u8], product: f32) -> f32 {
         let scaled = read_f32(code, 2) * product;
         if self.metric == Metric::Euclidean {
             read_f32(code, 0) + self.add - 2.0 * scaled
@@ -147,8 +180,16 @@ impl CodeQuery for RabitqQuery<'_> {
     fn distances(&self, codes: &[u8], out: &mut [f32]) {
         let bytes = self.quantizer.code_bytes();
         assert_eq!(codes.len(), out.len() * bytes, "as many codes as distances");
-        for (code, out) in codes.chunks_exact(bytes).zip(out) {
-            *out = self.distance(code);
+        if self.metric == Metric::Manhattan {
+            codes.chunks_exact(bytes).zip(out).for_each(|(code, out)| *out = self.manhattan(code));
+            return;
+        }
+        let bits = usize::from(self.quantizer.config.bits);
+        for (codes, out) in codes.chunks(BATCH * bytes).zip(out.chunks_mut(BATCH)) {
+            self.rounded.products(self.kernel, (codes, bytes, bits), self.middle, out);
+            for (code, out) in codes.chunks_exact(bytes).zip(out) {
+                *out = self.finish(code, *out);
+            }
         }
     }
 

@@ -295,6 +295,17 @@ fn one_query_serves_blocks_of_all_lists() {
                         let mut distances = [0.0; BLOCK_VECTORS];
                         prepared.for_list(term).scan_block(block, &mut distances);
                         assert_eq!(distances, out.distance);
+                        if bits > scan_bits {
+                            let bytes = BLOCK_VECTORS * codec.rest_bytes();
+                            let rest = list.rest.chunks(bytes).nth(i).expect("as many rests as blocks");
+                            let rows = rest.len() / codec.rest_bytes();
+                            let mut together = [0.0; BLOCK_VECTORS];
+                            prepared.refine_block(term, &out.product[..rows], rest, &mut together[..rows]);
+                            for (row, rest) in rest.chunks_exact(codec.rest_bytes()).enumerate() {
+                                let alone = prepared.refine(term, out.product[row], rest).0;
+                                assert_eq!(together[row], alone, "{metric} {bits} {row}");
+                            }
+                        }
                         for lane in 0..BLOCK_VECTORS {
                             let row = i * BLOCK_VECTORS + lane;
                             let Some(vector) = list.rows.get(row * dim..(row + 1) * dim) else {

@@ -9,6 +9,8 @@ use std::arch::x86_64::{
     _mm256_set1_epi64x, _mm256_setr_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8,
 };
 
+use super::Rows;
+
 /// # Safety
 /// The CPU has AVX2; the query's length is a multiple of 64, and `planes` is `count` times an eighth of it, 1 to 8.
 #[target_feature(enable = "avx2")]
@@ -34,4 +36,14 @@ pub(super) unsafe fn dot(planes: &[u8], count: usize, query: &[i8]) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(acc), _mm256_extracti128_si256::<1>(acc));
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+}
+
+/// # Safety
+/// As [`dot`], with such planes at the end of as many rows as there are sums.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn dots(rows: Rows<'_>, query: &[i8], sums: &mut [i32]) {
+    for (sum, planes) in sums.iter_mut().zip(rows.planes(query.len())) {
+        // SAFETY: the caller's.
+        *sum = unsafe { dot(planes, rows.count, query) };
+    }
 }

@@ -6,6 +6,8 @@ use std::arch::x86_64::{
     _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512,
 };
 
+use super::Rows;
+
 /// # Safety
 /// The CPU has AVX-512F, BW and VNNI; the query's length is a multiple of 64, and `planes` is `count` times an eighth
 /// of it, 1 to 8.
@@ -23,6 +25,36 @@ pub(super) unsafe fn dot(planes: &[u8], count: usize, query: &[i8]) -> i32 {
             7 => sum::<7>(planes, query),
             _ => sum::<8>(planes, query),
         }
+    }
+}
+
+/// # Safety
+/// As [`dot`], with such planes at the end of as many rows as there are sums.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn dots(rows: Rows<'_>, query: &[i8], sums: &mut [i32]) {
+    // SAFETY: this function's own contract.
+    unsafe {
+        match rows.count {
+            1 => all::<1>(rows, query, sums),
+            2 => all::<2>(rows, query, sums),
+            3 => all::<3>(rows, query, sums),
+            4 => all::<4>(rows, query, sums),
+            5 => all::<5>(rows, query, sums),
+            6 => all::<6>(rows, query, sums),
+            7 => all::<7>(rows, query, sums),
+            _ => all::<8>(rows, query, sums),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dots`], with `B` planes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn all<const B: usize>(rows: Rows<'_>, query: &[i8], sums: &mut [i32]) {
+    for (out, planes) in sums.iter_mut().zip(rows.planes(query.len())) {
+        // SAFETY: the caller's.
+        *out = unsafe { sum::<B>(planes, query) };
     }
 }
 

@@ -9,6 +9,8 @@ use std::arch::aarch64::{
 /// The bit of each of sixteen dimensions inside its byte.
 const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
 
+use super::Rows;
+
 /// # Safety
 /// The CPU has NEON; the query's length is a multiple of 64, and `planes` is `_count` times an eighth of it, 1 to 8.
 #[target_feature(enable = "neon")]
@@ -28,4 +30,14 @@ pub(super) unsafe fn dot(planes: &[u8], _count: usize, query: &[i8]) -> i32 {
         value = 2 * value + vaddvq_s32(acc);
     }
     value
+}
+
+/// # Safety
+/// As [`dot`], with such planes at the end of as many rows as there are sums.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn dots(rows: Rows<'_>, query: &[i8], sums: &mut [i32]) {
+    for (sum, planes) in sums.iter_mut().zip(rows.planes(query.len())) {
+        // SAFETY: the caller's.
+        *sum = unsafe { dot(planes, rows.count, query) };
+    }
 }
