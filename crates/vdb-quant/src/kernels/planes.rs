@@ -181,7 +181,7 @@ mod tests {
                         let mut sums = [0; 3];
                         kernel.dots(&rows, code.len() + 5, bits, &query, &mut sums);
                         let change =
-                            if other[0] & 1 == 1 { 1 } else { -1 } * i32::from(query[0]) << (bits - 1);
+                            (if other[0] & 1 == 1 { 1 } else { -1 }) * (i32::from(query[0]) << (bits - 1));
                         let expected = [expected + change, expected, expected + change];
                         assert_eq!(sums, expected, "rows {isa} {dim} {bits}");
                     }
