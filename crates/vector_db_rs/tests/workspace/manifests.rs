@@ -15,7 +15,7 @@ const TIERS: [&[&str]; 8] = [
     &["vector_db_rs"],
     &["vdb-cluster"],
     &["vdb-server"],
-    &["vdb-cli", "vdb-python", "vdb-fuzz"],
+    &["vdb-cli", "vdb-python", "vdb-fuzz", "vdb-bench"],
 ];
 
 pub(crate) fn workspace_root() -> PathBuf {
