@@ -8,7 +8,7 @@ use crate::protocol::Row;
 use crate::results::{Entry, Results, frontier};
 use std::fmt::Write;
 
-const WIDTH: f64 = 1_040.0;
+const WIDTH: f64 = 1_080.0;
 const HEIGHT: f64 = 560.0;
 /// Edges of the plotted field.
 const LEFT: f64 = 70.0;
@@ -17,7 +17,7 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 500.0;
 /// Recalls at the left and the right edge; a recall above the right one is drawn there.
 const RECALLS: (f64, f64) = (0.7, 0.999);
-const TICKS: [f64; 7] = [0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999];
+const TICKS: [f64; 8] = [0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 /// Line distance of the legend.
 const LINE: f64 = 20.0;
 
@@ -26,7 +26,7 @@ const COLOURS: [&str; 11] = [
     "#e4572e", "#3b82c4", "#2f9e6e", "#b07cc6", "#c79a1b", "#1fa5b0", "#d1658f", "#7f8c4a", "#8f7a66",
     "#6f78d8", "#8a8f98",
 ];
-const DASHES: [&str; 5] = ["", "7 4", "2 3", "10 3 2 3", "14 4"];
+const DASHES: [&str; 7] = ["", "7 4", "2 3", "10 3 2 3", "14 4", "4 2", "10 3 2 3 2 3"];
 
 const STYLE: &str = "
   svg { background: #ffffff; font: 13px system-ui, sans-serif; }
@@ -234,7 +234,7 @@ fn legend(out: &mut String, curves: &[(&Entry, Vec<Row>)], looks: &[Look]) {
         line(out, (left, y - 4.0), (left + 30.0, y - 4.0), &look.attributes());
         let weight = if look.ours { "font-weight=\"600\"" } else { "" };
         text(out, left + 38.0, y, weight, &entry.label);
-        let speed = entry.qps_at(0.95).map_or_else(|| "–".to_owned(), |qps| short_speed(qps));
+        let speed = entry.qps_at(0.95).map_or_else(|| "–".to_owned(), short_speed);
         text(out, WIDTH - 12.0, y, "text-anchor=\"end\" class=\"faint\"", &speed);
     }
     for (entry, _) in curves.iter().filter(|(_, rows)| rows.is_empty()) {
