@@ -39,4 +39,6 @@ pub struct Answer {
     pub exact: bool,
     /// How many distances between the query and a row were computed.
     pub distance_computations: usize,
+    /// How many nodes of a graph were expanded; 0 for other indexes.
+    pub hops: usize,
 }

@@ -16,6 +16,7 @@ mod quantizer;
 mod rabitq;
 mod rotation;
 mod scalar;
+mod traversal;
 
 pub use binary::{Binary, BinaryQuery};
 pub use element::{Bf16, Bf16Codec, ElementCodec, ElementQuery, F16, F16Codec, Number, U8, U8Codec};
@@ -40,3 +41,4 @@ pub use scalar::{
     BoundedQuery, BoundedSq, BoundedSq4, BoundedSq8, Eight, Four, QueryPrecision, Sq, Sq4, Sq8, SqQuery,
     Width,
 };
+pub use traversal::{TraversalBasis, TraversalCodes, TraversalQuery};

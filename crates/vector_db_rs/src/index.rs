@@ -339,6 +339,7 @@ impl Core {
             hits: hits.collect(),
             exact: answer.exact,
             distance_computations: answer.distance_computations,
+            hops: answer.hops,
         }
     }
 

@@ -98,6 +98,8 @@ pub struct SearchAnswer {
     pub exact: bool,
     /// How many records were compared with the query.
     pub distance_computations: usize,
+    /// How many nodes of the graph were expanded; 0 for other indexes than HNSW.
+    pub hops: usize,
 }
 
 /// A record that a search found, not copied.
@@ -135,6 +137,8 @@ pub struct HitsAnswer<'a> {
     pub exact: bool,
     /// As [`SearchAnswer::distance_computations`].
     pub distance_computations: usize,
+    /// As [`SearchAnswer::hops`].
+    pub hops: usize,
 }
 
 impl HitsAnswer<'_> {
@@ -149,6 +153,7 @@ impl HitsAnswer<'_> {
             results: results.collect(),
             exact: self.exact,
             distance_computations: self.distance_computations,
+            hops: self.hops,
         }
     }
 }

@@ -40,7 +40,11 @@ struct Row {
     rss_mb: f64,
     k: usize,
     threads: usize,
+    /// Per query.
     distances: f64,
+    hops: f64,
+    /// Of one query's time by one thread, per distance; all that a query does is in it.
+    ns_per_distance: f64,
 }
 
 pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -89,14 +93,24 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             k: args.k,
             threads: args.threads,
             distances: round(run.distances, 10.0),
+            hops: round(run.hops, 10.0),
+            ns_per_distance: round(run.ns_per_distance(args.threads), 10.0),
         };
         if args.json {
             writeln!(out, "{}", serde_json::to_string(&row)?)?;
         } else {
             writeln!(
                 out,
-                "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances",
-                row.label, param, row.recall, row.qps, row.p50_us, row.p99_us, row.distances
+                "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances  {:>6} hops  {:>5} ns",
+                row.label,
+                param,
+                row.recall,
+                row.qps,
+                row.p50_us,
+                row.p99_us,
+                row.distances,
+                row.hops,
+                row.ns_per_distance
             )?;
         }
         out.flush()?;
@@ -170,9 +184,15 @@ struct Run<'a> {
     searched: usize,
     wall: Duration,
     distances: f64,
+    hops: f64,
 }
 
 impl Run<'_> {
+    fn ns_per_distance(&self, threads: usize) -> f64 {
+        let query = self.wall.as_secs_f64() * threads as f64 / self.searched as f64;
+        if self.distances > 0.0 { query * 1e9 / self.distances } else { 0.0 }
+    }
+
     /// `times` is sorted.
     fn percentile_us(&self, share: f64) -> f64 {
         let place = (share * (self.times.len() - 1) as f64).round() as usize;
@@ -217,8 +237,10 @@ fn measure<'a>(
     }
     times.sort_unstable();
     let computed: usize = answers.iter().map(|answer| answer.distance_computations).sum();
-    let distances = computed as f64 / queries.rows as f64;
-    Ok(Run { answers, times, searched, wall, distances })
+    let expanded: usize = answers.iter().map(|answer| answer.hops).sum();
+    let per_query = |total: usize| total as f64 / queries.rows as f64;
+    let (distances, hops) = (per_query(computed), per_query(expanded));
+    Ok(Run { answers, times, searched, wall, distances, hops })
 }
 
 struct Worker<'a> {

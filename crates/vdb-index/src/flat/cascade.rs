@@ -350,7 +350,7 @@ impl<'a> Progress<'a> {
     }
 
     fn into_answer(self) -> Answer {
-        Answer { hits: self.top.into_sorted(), exact: true, distance_computations: self.computed }
+        Answer { hits: self.top.into_sorted(), exact: true, distance_computations: self.computed, hops: 0 }
     }
 }
 

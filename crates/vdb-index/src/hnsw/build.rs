@@ -7,6 +7,7 @@
 use super::Hnsw;
 use super::search::{Candidate, Scratch};
 use super::select::select;
+use super::space::{Scorer, WithScorer};
 use crate::hash::mix;
 use crate::vectors::Vectors;
 use rayon::prelude::*;
@@ -52,7 +53,7 @@ impl Hnsw {
             return;
         }
         self.graph.grow(vectors.len(), self.params.seed);
-        self.update_lift(vectors, offsets);
+        self.space.update(vectors, offsets);
         let mut order = offsets.to_vec();
         // In input order, sorted or clustered data would be linked before its surroundings exist.
         order.sort_by_cached_key(|&offset| (mix(self.params.seed ^ mix(u64::from(offset))), offset));
@@ -71,15 +72,6 @@ impl Hnsw {
         }
         if order.len() > 1 {
             self.connect(vectors);
-        }
-    }
-
-    /// Keeps the space of the edges true to the data: retrained whenever the data has doubled.
-    fn update_lift(&mut self, vectors: &Vectors, offsets: &[u32]) {
-        if vectors.live().count() >= 2 * self.lift_trained {
-            self.retrain_lift(vectors);
-        } else if let Some(lift) = &mut self.lift {
-            offsets.iter().for_each(|&offset| lift.set(vectors, offset));
         }
     }
 
@@ -112,23 +104,7 @@ impl Hnsw {
     }
 
     fn plan(&self, vectors: &Vectors, node: u32) -> Plan {
-        let entry = self.graph.entry.expect("the first node is linked before any batch");
-        let lift = self.lift.as_ref();
-        let query = vectors.query_row(node, lift);
-        let top = self.graph.level(node).min(self.graph.level(entry));
-        Scratch::with(|scratch| {
-            let mut nearest = scratch.descend(&self.graph, &query, entry, top);
-            let mut layers = vec![Vec::new(); usize::from(top) + 1];
-            for layer in (0..=top).rev() {
-                let ef = self.params.ef_construction;
-                let found = scratch.search_layer(&self.graph, &query, layer, nearest, ef);
-                nearest = found[0];
-                let live: Vec<Candidate> =
-                    found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
-                layers[usize::from(layer)] = select(vectors, lift, &live, self.params.m, self.params.m);
-            }
-            Plan { node, layers }
-        })
+        self.space.with_row(vectors, node, Planning { hnsw: self, vectors, node })
     }
 
     /// The row of one target with its new backward links, pruned from the target's own point of view when too long.
@@ -144,13 +120,57 @@ impl Hnsw {
 
     /// At most the layer's degree out of `row`, leaving room for a few links more.
     pub(super) fn prune(&self, vectors: &Vectors, layer: u8, node: u32, row: &[u32]) -> Vec<u32> {
-        let query = vectors.query_row(node, self.lift.as_ref());
-        let mut distances = vec![0.0; row.len()];
-        query.gather(row, &mut distances);
-        let mut candidates: Vec<Candidate> =
-            row.iter().zip(distances).map(|(&node, distance)| Candidate { distance, node }).collect();
-        candidates.sort_unstable_by(Candidate::order);
-        let max = self.graph.max_degree(layer);
-        select(vectors, self.lift.as_ref(), &candidates, max, max * 3 / 4)
+        self.space.with_row(vectors, node, Pruning { hnsw: self, vectors, layer, node, row })
+    }
+}
+
+/// Finds the links of a new node, from its own distances.
+struct Planning<'a> {
+    hnsw: &'a Hnsw,
+    vectors: &'a Vectors,
+    node: u32,
+}
+
+impl WithScorer for Planning<'_> {
+    type Output = Plan;
+
+    fn run(self, own: &impl Scorer) -> Plan {
+        let Planning { hnsw: Hnsw { graph, params, space, .. }, vectors, node } = self;
+        let entry = graph.entry.expect("the first node is linked before any batch");
+        let top = graph.level(node).min(graph.level(entry));
+        let copy_distance = space.copy_distance(vectors, node, own);
+        Scratch::with(|scratch| {
+            let mut nearest = scratch.descend(graph, own, entry, top);
+            let mut layers = vec![Vec::new(); usize::from(top) + 1];
+            for layer in (0..=top).rev() {
+                let found = scratch.search_layer(graph, own, layer, nearest, params.ef_construction);
+                nearest = found[0];
+                let live: Vec<Candidate> =
+                    found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
+                layers[usize::from(layer)] =
+                    select(space, vectors, &live, copy_distance, params.m, params.m);
+            }
+            Plan { node, layers }
+        })
+    }
+}
+
+/// Shortens a row, from the distances of its node.
+struct Pruning<'a> {
+    hnsw: &'a Hnsw,
+    vectors: &'a Vectors,
+    layer: u8,
+    node: u32,
+    row: &'a [u32],
+}
+
+impl WithScorer for Pruning<'_> {
+    type Output = Vec<u32>;
+
+    fn run(self, own: &impl Scorer) -> Vec<u32> {
+        let Pruning { hnsw: Hnsw { graph, space, .. }, vectors, layer, node, row } = self;
+        let max = graph.max_degree(layer);
+        let copy_distance = space.copy_distance(vectors, node, own);
+        select(space, vectors, &space.ranked(row, own), copy_distance, max, max * 3 / 4)
     }
 }

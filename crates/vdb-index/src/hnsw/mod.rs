@@ -13,12 +13,13 @@ mod graph;
 mod repair;
 mod search;
 mod select;
+mod space;
 
-use crate::vectors::{Lift, Vectors};
+use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Hit, Request, top_k::TopK};
 use graph::{Graph, MAX_LEVEL, NONE};
-use search::Scratch;
-use vdb_distance::Metric;
+use search::{Candidate, Scratch};
+use space::{Scorer, Space};
 
 /// Parameters of the graph, fixed when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +51,8 @@ pub struct Hnsw {
     dead: BitSet,
     /// Nodes in the graph, dead ones included.
     nodes: BitSet,
-    /// The space that edges are chosen in, under DotProduct.
-    lift: Option<Lift>,
-    /// Nodes that the lift was trained on.
-    lift_trained: usize,
+    /// What distances are measured by.
+    space: Space,
 }
 
 /// What a graph looks like.
@@ -106,8 +105,7 @@ impl Hnsw {
             graph: Graph::new(params.m),
             dead: BitSet::default(),
             nodes: BitSet::default(),
-            lift: None,
-            lift_trained: 0,
+            space: Space::default(),
         }
     }
 
@@ -118,7 +116,7 @@ impl Hnsw {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes() + (self.dead.words().len() + self.nodes.words().len()) * 8
+        self.graph.bytes() + self.space.bytes() + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
@@ -144,29 +142,27 @@ impl Hnsw {
         if matching.count() <= ef.saturating_mul(self.params.exact_scan_factor) || query.is_undirected() {
             return FlatScan.search(vectors, request);
         }
-        let mut top = TopK::new(k, request.tie_break);
-        let computed = Scratch::with(|scratch| {
-            scratch.start();
-            let nearest = scratch.descend(&self.graph, &query, entry, 0);
-            let mut bound = f32::INFINITY;
-            for found in scratch.search_layer(&self.graph, &query, 0, nearest, ef.min(self.graph.len())) {
-                if found.distance > bound {
-                    break;
-                }
-                if matching.contains(found.node) {
-                    top.push(Hit { offset: found.node, distance: query.finish(found.node, found.distance) });
-                    bound = top.worst().map_or(f32::INFINITY, |worst| query.bound(worst));
-                }
-            }
-            scratch.computed
-        });
+        let mut walk = Walk {
+            graph: &self.graph,
+            matching: &matching,
+            query: &query,
+            entry,
+            ef: ef.min(self.graph.len()),
+            top: TopK::new(k, request.tie_break),
+        };
+        let (computed, hops) = self
+            .space
+            .with_coded_query(request.query, |scorer| walk.run(scorer, rerank(k, ef)))
+            .unwrap_or_else(|| walk.run(&query, usize::MAX));
+        let top = walk.top;
         let hits = top.into_sorted();
         if hits.len() < k {
             let mut answer = FlatScan.search(vectors, request);
             answer.distance_computations += computed;
+            answer.hops = hops;
             return answer;
         }
-        Answer { hits, exact: false, distance_computations: computed }
+        Answer { hits, exact: false, distance_computations: computed, hops }
     }
 
     /// Counts nodes, links and unreachable nodes.
@@ -217,16 +213,47 @@ impl Hnsw {
             hnsw.dead.insert(node);
             hnsw.nodes.insert(node);
         }
-        hnsw.retrain_lift(vectors);
+        hnsw.space.update(vectors, &[]);
         Ok(hnsw)
     }
+}
 
-    /// Recomputes the lift under DotProduct; edges made before stay, they are as good as their space was.
-    fn retrain_lift(&mut self, vectors: &Vectors) {
-        if vectors.metric() == Metric::DotProduct {
-            self.lift.get_or_insert_default().train(vectors);
-            self.lift_trained = vectors.live().count();
-        }
+/// How many of the nearest by code are compared exactly.
+fn rerank(k: usize, ef: usize) -> usize {
+    static FACTOR: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("VDB_RR").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0));
+    ((k as f64 * *FACTOR) as usize).min(ef)
+}
+
+/// A search of the graph for the nearest matching rows.
+struct Walk<'a> {
+    graph: &'a Graph,
+    matching: &'a BitSet,
+    query: &'a Query<'a>,
+    entry: u32,
+    ef: usize,
+    top: TopK<'a>,
+}
+
+impl Walk<'_> {
+    /// Compares the `rerank` matching nodes that are nearest by `scorer` exactly. Gives distances and hops.
+    fn run(&mut self, scorer: &impl Scorer, rerank: usize) -> (usize, usize) {
+        Scratch::with(|scratch| {
+            scratch.start();
+            let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
+            let found = scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
+            let matching = found.iter().filter(|found| self.matching.contains(found.node));
+            let nodes: Vec<u32> = matching.take(rerank).map(|found: &Candidate| found.node).collect();
+            let mut distances = vec![0.0; nodes.len()];
+            self.query.gather(&nodes, &mut distances);
+            let mut bound = f32::INFINITY;
+            for (&offset, &distance) in nodes.iter().zip(&distances) {
+                if distance <= bound {
+                    self.top.push(Hit { offset, distance: self.query.finish(offset, distance) });
+                    bound = self.top.worst().map_or(f32::INFINITY, |worst| self.query.bound(worst));
+                }
+            }
+            (scratch.computed + nodes.len(), scratch.hops)
+        })
     }
 }
 

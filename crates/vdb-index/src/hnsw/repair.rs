@@ -3,6 +3,7 @@
 use super::Hnsw;
 use super::graph::Graph;
 use super::search::Scratch;
+use super::space::{Scorer, WithScorer};
 use crate::BitSet;
 use crate::vectors::Vectors;
 use rayon::prelude::*;
@@ -124,12 +125,7 @@ impl Hnsw {
     /// Links to `orphan` from the nearest node with a free place, or in place of a link that is not its target's only one.
     fn attach(&mut self, vectors: &Vectors, orphan: u32, in_degree: &mut [u32]) {
         let entry = self.graph.entry.expect("a graph with live nodes has an entry point");
-        let query = vectors.query_row(orphan, self.lift.as_ref());
-        let near: Vec<u32> = Scratch::with(|scratch| {
-            let nearest = scratch.descend(&self.graph, &query, entry, 0);
-            let found = scratch.search_layer(&self.graph, &query, 0, nearest, self.params.ef_construction);
-            found.iter().map(|found| found.node).filter(|&node| node != orphan).collect()
-        });
+        let near = self.space.with_row(vectors, orphan, Nearby { hnsw: self, entry, orphan });
         let max = self.graph.max_degree(0);
         let with_room = near.iter().find(|&&node| self.graph.links(0, node).len() < max);
         if let Some(&node) = with_room {
@@ -149,6 +145,26 @@ impl Hnsw {
             self.graph.set_links(0, node, &row);
         }
         in_degree[orphan as usize] += 1;
+    }
+}
+
+/// Nodes near an orphan, nearest first, without itself.
+struct Nearby<'a> {
+    hnsw: &'a Hnsw,
+    entry: u32,
+    orphan: u32,
+}
+
+impl WithScorer for Nearby<'_> {
+    type Output = Vec<u32>;
+
+    fn run(self, own: &impl Scorer) -> Vec<u32> {
+        let Nearby { hnsw: Hnsw { graph, params, .. }, entry, orphan } = self;
+        Scratch::with(|scratch| {
+            let nearest = scratch.descend(graph, own, entry, 0);
+            let found = scratch.search_layer(graph, own, 0, nearest, params.ef_construction);
+            found.iter().map(|found| found.node).filter(|&node| node != orphan).collect()
+        })
     }
 }
 

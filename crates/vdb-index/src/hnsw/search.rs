@@ -6,11 +6,11 @@
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
 use super::graph::{Graph, NONE};
-use crate::vectors::Query;
+use super::space::Scorer;
 use std::cell::RefCell;
 
-/// Marks a beam entry whose neighbours have been looked at.
-const EXPANDED: u32 = 1 << 31;
+/// The most links of a row.
+const MAX_LINKS: usize = 256;
 
 /// A node and its comparable distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,20 +20,46 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    #[inline]
-    pub(crate) fn precedes(&self, other: &Candidate) -> bool {
-        self.distance < other.distance || (self.distance == other.distance && self.node < other.node)
-    }
-
     pub(crate) fn order(&self, other: &Candidate) -> std::cmp::Ordering {
         self.distance.total_cmp(&other.distance).then(self.node.cmp(&other.node))
+    }
+}
+
+/// A candidate in one number that orders as (distance, node): the distance's bits in the order of their values, the
+/// node, and whether it is expanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u64);
+
+impl Entry {
+    #[inline(always)]
+    fn new(distance: f32, node: u32) -> Entry {
+        let bits = distance.to_bits();
+        // Negative numbers order the other way round.
+        let ordered = bits ^ ((bits.cast_signed() >> 31).cast_unsigned() | 0x8000_0000);
+        Entry(u64::from(ordered) << 32 | u64::from(node) << 1)
+    }
+
+    #[inline(always)]
+    fn node(self) -> u32 {
+        self.0 as u32 >> 1
+    }
+
+    #[inline(always)]
+    fn is_expanded(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn distance(self) -> f32 {
+        let ordered = (self.0 >> 32) as u32;
+        let mask = if ordered & 0x8000_0000 == 0 { u32::MAX } else { 0x8000_0000 };
+        f32::from_bits(ordered ^ mask)
     }
 }
 
 /// The nearest nodes seen so far, sorted, at most `ef` of them.
 #[derive(Debug, Default)]
 struct Beam {
-    entries: Vec<Candidate>,
+    entries: Vec<Entry>,
     ef: usize,
     /// Every entry before this one is expanded.
     next: usize,
@@ -46,56 +72,67 @@ impl Beam {
         self.next = 0;
     }
 
-    #[inline]
-    fn insert(&mut self, candidate: Candidate) {
+    #[inline(always)]
+    fn insert(&mut self, entry: Entry) {
         let full = self.entries.len() == self.ef;
-        if full && !candidate.precedes(&unmarked(self.entries[self.ef - 1])) {
+        if full && self.entries[self.ef - 1] <= entry {
             return;
         }
-        let place = self.entries.partition_point(|entry| unmarked(*entry).precedes(&candidate));
+        let place = self.entries.partition_point(|other| *other < entry);
         if full {
-            self.entries.pop();
+            self.entries.copy_within(place..self.ef - 1, place + 1);
+            self.entries[place] = entry;
+        } else {
+            self.entries.insert(place, entry);
         }
-        self.entries.insert(place, candidate);
         self.next = self.next.min(place);
     }
 
     /// Marks the nearest unexpanded entry and gives its node.
-    #[inline]
+    #[inline(always)]
     fn expand_next(&mut self) -> Option<u32> {
         let place = self.peek()?;
         self.next = place + 1;
-        let entry = &mut self.entries[place];
-        let node = entry.node;
-        entry.node |= EXPANDED;
-        Some(node)
+        self.entries[place].0 |= 1;
+        Some(self.entries[place].node())
     }
 
-    #[inline]
+    #[inline(always)]
     fn peek(&self) -> Option<usize> {
         let rest = self.entries.get(self.next..)?;
-        rest.iter().position(|entry| entry.node & EXPANDED == 0).map(|ahead| self.next + ahead)
+        rest.iter().position(|entry| !entry.is_expanded()).map(|ahead| self.next + ahead)
     }
-}
-
-#[inline]
-fn unmarked(entry: Candidate) -> Candidate {
-    Candidate { node: entry.node & !EXPANDED, ..entry }
 }
 
 /// Memory that one thread's searches use again and again; nothing is allocated or cleared per query.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
     /// The epoch in which a node was last seen.
     visited: Vec<u16>,
     epoch: u16,
     beam: Beam,
-    fresh: Vec<u32>,
-    distances: Vec<f32>,
+    fresh: [u32; MAX_LINKS],
+    distances: [f32; MAX_LINKS],
+    found: Vec<Candidate>,
     /// Distances computed since [`start`](Self::start).
     pub(crate) computed: usize,
     /// Nodes expanded since [`start`](Self::start).
     pub(crate) hops: usize,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            visited: Vec::new(),
+            epoch: 0,
+            beam: Beam::default(),
+            fresh: [0; MAX_LINKS],
+            distances: [0.0; MAX_LINKS],
+            found: Vec::new(),
+            computed: 0,
+            hops: 0,
+        }
+    }
 }
 
 thread_local! {
@@ -123,63 +160,86 @@ impl Scratch {
         }
     }
 
-    #[inline]
-    fn visit(&mut self, node: u32) -> bool {
-        let seen = &mut self.visited[node as usize];
-        let fresh = *seen != self.epoch;
-        *seen = self.epoch;
-        fresh
-    }
-
-    /// The nearest `ef` nodes to `query` that a walk from `entry` over `layer` finds, nearest first.
+    /// The nearest `ef` nodes that a walk from `entry` over `layer` finds, nearest first.
     pub(crate) fn search_layer(
         &mut self,
         graph: &Graph,
-        query: &Query<'_>,
+        scorer: &impl Scorer,
         layer: u8,
         entry: Candidate,
         ef: usize,
     ) -> &[Candidate] {
         self.new_epoch(graph.len());
-        self.beam.reset(ef);
-        self.beam.insert(entry);
-        self.visit(entry.node);
-        while let Some(node) = self.beam.expand_next() {
-            self.hops += 1;
+        let Scratch { visited, epoch, beam, fresh, distances, found, computed, hops } = self;
+        let epoch = *epoch;
+        let visited = &mut visited[..graph.len()];
+        beam.reset(ef);
+        beam.insert(Entry::new(entry.distance, entry.node));
+        visited[entry.node as usize] = epoch;
+        while let Some(node) = beam.expand_next() {
+            *hops += 1;
             if layer == 0
-                && let Some(runner_up) = self.beam.peek()
+                && let Some(runner_up) = beam.peek()
             {
-                graph.prefetch(self.beam.entries[runner_up].node);
+                graph.prefetch(beam.entries[runner_up].node());
             }
-            self.fresh.clear();
+            let mut count = 0;
             for &neighbour in graph.row(layer, node) {
                 if neighbour == NONE {
                     break;
                 }
-                if self.visit(neighbour) {
-                    self.fresh.push(neighbour);
-                }
+                // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
+                let seen = &mut visited[neighbour as usize];
+                fresh[count] = neighbour;
+                count += usize::from(*seen != epoch);
+                *seen = epoch;
             }
-            self.distances.resize(self.fresh.len(), 0.0);
-            self.computed += self.fresh.len();
-            query.gather(&self.fresh, &mut self.distances);
-            for (&node, &distance) in self.fresh.iter().zip(&self.distances) {
-                self.beam.insert(Candidate { distance, node });
+            let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
+            *computed += count;
+            scorer.score(fresh, distances);
+            for (&node, &distance) in fresh.iter().zip(distances.iter()) {
+                beam.insert(Entry::new(distance, node));
             }
         }
-        self.beam.entries.iter_mut().for_each(|entry| entry.node &= !EXPANDED);
-        &self.beam.entries
+        found.clear();
+        let candidate = |entry: &Entry| Candidate { distance: entry.distance(), node: entry.node() };
+        found.extend(beam.entries.iter().map(candidate));
+        found
     }
 
-    /// The node nearest to `query` that greedy walks find on the layers above `layer`.
-    pub(crate) fn descend(&mut self, graph: &Graph, query: &Query<'_>, entry: u32, layer: u8) -> Candidate {
+    /// The node nearest to the query that greedy walks find on the layers above `layer`.
+    pub(crate) fn descend(
+        &mut self,
+        graph: &Graph,
+        scorer: &impl Scorer,
+        entry: u32,
+        layer: u8,
+    ) -> Candidate {
         let mut distance = [0.0];
-        query.gather(&[entry], &mut distance);
+        scorer.score(&[entry], &mut distance);
         self.computed += 1;
         let mut nearest = Candidate { distance: distance[0], node: entry };
         for upper in (layer + 1..=graph.level(entry)).rev() {
-            nearest = self.search_layer(graph, query, upper, nearest, 1)[0];
+            nearest = self.search_layer(graph, scorer, upper, nearest, 1)[0];
         }
         nearest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_order_as_distances_and_nodes_do() {
+        let distances = [f32::NEG_INFINITY, -2.5, -0.0, 0.0, 1e-30, 1.0, 3.5, f32::INFINITY];
+        for (i, &a) in distances.iter().enumerate() {
+            assert_eq!(Entry::new(a, 7).distance().to_bits(), a.to_bits());
+            assert_eq!(Entry::new(a, (1 << 31) - 1).node(), (1 << 31) - 1);
+            for &b in &distances[i + 1..] {
+                assert!(Entry::new(a, 9) < Entry::new(b, 3), "{a} {b}");
+            }
+            assert!(Entry::new(a, 3) < Entry::new(a, 4));
+        }
     }
 }

@@ -7,39 +7,40 @@
 //! a crowd of equal vectors linked to one another only.
 
 use super::search::Candidate;
-use crate::vectors::{Lift, Vectors};
-use vdb_distance::Metric;
+use super::space::{Scorer, Space, WithScorer};
+use crate::vectors::Vectors;
 
 /// Copies of a node that may be among its neighbours.
 const MAX_COPIES: usize = 2;
-
 /// Compared with this many kept neighbours at a time: most candidates fail against the first few.
 const CHUNK: usize = 4;
 
-/// At most `max` neighbours out of `candidates`, which are sorted by distance to the node and hold it not.
+/// At most `max` neighbours out of `candidates`, which are sorted by distance to the node and hold it not. Candidates
+/// no farther than `copy_distance` are copies of the node.
 pub(crate) fn select(
+    space: &Space,
     vectors: &Vectors,
-    lift: Option<&Lift>,
     candidates: &[Candidate],
+    copy_distance: f32,
     max: usize,
     fill: usize,
 ) -> Vec<u32> {
     let mut kept: Vec<u32> = Vec::with_capacity(max);
     let mut passed_over = Vec::with_capacity(fill);
     let mut copies = 0;
-    let nearest_possible = self_distance(vectors.metric());
     for candidate in candidates {
         if kept.len() == max {
             break;
         }
-        if candidate.distance <= nearest_possible {
+        if candidate.distance <= copy_distance {
             if copies < MAX_COPIES {
                 kept.insert(0, candidate.node);
                 copies += 1;
             }
             continue;
         }
-        if is_diverse(vectors, lift, candidate, &kept[copies..]) {
+        let diverse = Diverse { kept: &kept[copies..], distance: candidate.distance };
+        if space.with_inner_row(vectors, candidate.node, diverse) {
             kept.push(candidate.node);
         } else if passed_over.len() < fill {
             passed_over.push(candidate.node);
@@ -50,21 +51,21 @@ pub(crate) fn select(
     kept
 }
 
-/// A comparable distance at or below which two vectors are copies for the purposes of a graph.
-fn self_distance(metric: Metric) -> f32 {
-    match metric {
-        // −cos of equal directions, with the rounding of one division.
-        Metric::Cosine => -1.0 + 2.0 * f32::EPSILON,
-        _ => 0.0,
-    }
+/// Whether a candidate is nearer to the node, at `distance`, than to all of `kept`.
+struct Diverse<'a> {
+    kept: &'a [u32],
+    distance: f32,
 }
 
-fn is_diverse(vectors: &Vectors, lift: Option<&Lift>, candidate: &Candidate, kept: &[u32]) -> bool {
-    let query = vectors.query_row(candidate.node, lift);
-    let mut distances = [0.0; CHUNK];
-    kept.chunks(CHUNK).all(|chunk| {
-        let distances = &mut distances[..chunk.len()];
-        query.gather(chunk, distances);
-        distances.iter().all(|&distance| distance > candidate.distance)
-    })
+impl WithScorer for Diverse<'_> {
+    type Output = bool;
+
+    fn run(self, candidate: &impl Scorer) -> bool {
+        let mut distances = [0.0; CHUNK];
+        self.kept.chunks(CHUNK).all(|chunk| {
+            let distances = &mut distances[..chunk.len()];
+            candidate.score(chunk, distances);
+            distances.iter().all(|&distance| distance > self.distance)
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! HNSW against brute force: recall, guarantees, determinism, deletes, crowds of copies, storage.
 
 use super::*;
+use vdb_distance::Metric;
 use crate::testing::{METRICS, Rng, brute_force, filled, recall};
 
 /// Walks the graph however small it is.

@@ -76,6 +76,23 @@ struct Family {
 struct Table {
     isa: Int8Isa,
     families: [[Family; 2]; 2],
+    /// See `generic::score`, whose safety contract it has.
+    score: unsafe fn(&Block<'_>, Scoring, &[u32], &mut [f32]),
+}
+
+/// Bytes of the factors at the end of a scored row: scale s and squared length n, `f32` each.
+pub(crate) const FACTOR_BYTES: usize = 8;
+
+/// What turns an integer product p = Σ q·(c − offset) into a distance: base + n − weight · s · p, rounded after each
+/// operation, so that every instruction set gives the same number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scoring {
+    /// The squared length of the query.
+    pub(crate) base: f32,
+    /// Twice the query's step.
+    pub(crate) weight: f32,
+    /// Subtracted from every code byte.
+    pub(crate) offset: i32,
 }
 
 /// Integer kernels that this CPU can run.
@@ -153,6 +170,37 @@ impl Int8Kernels {
         unsafe { (self.family(query).gather)(&block, ids, out) }
     }
 
+    /// Distances of the rows with these numbers, prefetched ahead. Rows are whole chunks of 64 bytes and end with their
+    /// factors ([`FACTOR_BYTES`]); the query is zero there.
+    ///
+    /// # Panics
+    /// When the query is not of one part for 8-bit codes, `out` is not as long as `ids`, rows are not whole chunks with
+    /// room for code and factors, or a row is not inside `codes`.
+    pub(crate) fn score(
+        &self,
+        query: &QueryCodes,
+        scoring: Scoring,
+        codes: &[u8],
+        stride: usize,
+        ids: &[u32],
+        out: &mut [f32],
+    ) {
+        assert!(query.planes == 1 && query.parts == 1, "one part for 8-bit codes");
+        assert_eq!(ids.len(), out.len(), "as many distances as ids are written");
+        assert!(
+            stride.is_multiple_of(CHUNK) && query.code_bytes + FACTOR_BYTES <= stride,
+            "codes of {} bytes in rows of {stride}",
+            query.code_bytes
+        );
+        let block = Block::new(query, codes, stride);
+        let rows = codes.len() / stride;
+        let last = ids.iter().fold(0, |last, &id| last.max(id));
+        assert!(ids.is_empty() || (last as usize) < rows, "row {last} of {rows}");
+        // SAFETY: tables are reached through an `Int8Kernels` only, so the CPU runs them; the assertions are the rest
+        // of the contract.
+        unsafe { (self.table.score)(&block, scoring, ids, out) }
+    }
+
     fn family(&self, query: &QueryCodes) -> &'static Family {
         &self.table.families[query.planes - 1][query.parts - 1]
     }
@@ -195,6 +243,22 @@ impl QueryCodes {
     /// As [`bytes`](Self::bytes).
     pub fn nibbles(parts: &[[&[i8]; 2]]) -> QueryCodes {
         QueryCodes::arrange(parts)
+    }
+
+    /// Becomes a query of one part for 8-bit codes, in the memory it has.
+    ///
+    /// # Panics
+    /// As [`bytes`](Self::bytes).
+    pub(crate) fn replace_bytes(&mut self, values: &[i8]) {
+        assert!(values.len() <= MAX_CODE_BYTES, "codes of {} bytes", values.len());
+        self.values.resize(0, 0);
+        self.values.resize(values.len().next_multiple_of(CHUNK), 0);
+        let mut sum = 0;
+        for (slot, &value) in self.values.iter_mut().zip(values) {
+            *slot = value.cast_unsigned();
+            sum += i32::from(value);
+        }
+        (self.code_bytes, self.planes, self.parts, self.sums) = (values.len(), 1, 1, [sum, 0]);
     }
 
     fn arrange<const PLANES: usize>(parts: &[[&[i8]; PLANES]]) -> QueryCodes {

@@ -16,17 +16,17 @@ const STEPS: usize = 4;
 
 /// Levels and scale of a head. One value serves many heads, so that memory is asked for once.
 #[derive(Default)]
-pub(super) struct Fit {
-    pub(super) levels: Vec<u8>,
+pub(crate) struct Fit {
+    pub(crate) levels: Vec<u8>,
     /// By least squares, rounded; finite, and 0 for a head of zeros or one that is not finite.
-    pub(super) scale: f32,
+    pub(crate) scale: f32,
     /// ⟨c, c⟩ of the integers: a whole number below 2³¹.
     pub(super) square: f64,
     scaled: Vec<f32>,
 }
 
 impl Fit {
-    pub(super) fn fit<W: Width>(&mut self, head: &[f32]) {
+    pub(crate) fn fit<W: Width>(&mut self, head: &[f32]) {
         self.fit_for::<W>(Kernels::get().isa(), head);
     }
 

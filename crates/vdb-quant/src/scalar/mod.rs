@@ -32,7 +32,7 @@ pub use query::{QueryPrecision, SqQuery};
 pub use sq4::{Four, Sq4};
 pub use sq8::{Eight, Sq8};
 
-use fit::Fit;
+pub(crate) use fit::Fit;
 
 /// Bytes of a row that are not code: scale and squared norm.
 const TRAILER: usize = 8;

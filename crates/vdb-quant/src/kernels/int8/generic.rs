@@ -12,7 +12,7 @@
 
 use vdb_distance::prefetch;
 
-use super::{CHUNK, QueryCodes};
+use super::{CHUNK, FACTOR_BYTES, QueryCodes, Scoring};
 
 /// How many rows ahead of the one at hand a gather asks for.
 const ROWS_AHEAD: usize = 8;
@@ -41,6 +41,8 @@ pub(super) trait Lanes {
     unsafe fn small(sums: Self::Sums, codes: Self::Codes, query: *const i8) -> Self::Sums;
     /// The sum of all lanes of four registers.
     unsafe fn total(sums: [Self::Sums; 4]) -> i32;
+    /// The sum of all lanes of each of four registers.
+    unsafe fn totals(sums: [Self::Sums; 4]) -> [i32; 4];
 }
 
 /// A query and the rows it is compared with.
@@ -111,6 +113,57 @@ pub(super) unsafe fn gather<V: Lanes, const PLANES: usize, const PARTS: usize>(
         }
         // SAFETY: this function's own contract.
         unsafe { row::<V, PLANES, PARTS>(block, id as usize, out) };
+    }
+}
+
+/// Rows whose sums are taken side by side: the products of one do not wait for one another, and four are folded at once.
+const ABREAST: usize = 4;
+
+/// Distances of the rows with these numbers, of which each ends with its factors: see [`super::Scoring`].
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; the query has one plane and one part; `out` is as long as `ids`; rows are
+/// whole chunks, and every id's row lies inside the block.
+#[inline(always)]
+pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &[u32], out: &mut [f32]) {
+    for &id in ids.iter().take(ROWS_AHEAD) {
+        block.prefetch(id as usize);
+    }
+    let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(block.query.sums[0]);
+    let query = block.query.values.as_ptr().cast::<i8>();
+    let mut first = 0;
+    while first < ids.len() {
+        let count = ABREAST.min(ids.len() - first);
+        for &ahead in ids.iter().skip(first + ROWS_AHEAD).take(ABREAST) {
+            block.prefetch(ahead as usize);
+        }
+        // SAFETY: every id's row lies inside the block, and missing ones are replaced by the first of the group.
+        let rows: [*const u8; ABREAST] = std::array::from_fn(|i| unsafe {
+            let id = *ids.get_unchecked(first + if i < count { i } else { 0 });
+            block.codes.as_ptr().add((id as usize).wrapping_mul(block.stride))
+        });
+        // SAFETY: rows are whole chunks and the query has 64 bytes for each; the CPU is this function's own contract.
+        let totals = unsafe {
+            let mut sums = [V::zero(); ABREAST];
+            for chunk in 0..block.chunks {
+                let query = query.add(chunk * CHUNK);
+                for i in 0..ABREAST {
+                    sums[i] = V::bytes(sums[i], V::load(rows[i].add(chunk * CHUNK)), query);
+                }
+            }
+            V::totals(sums)
+        };
+        for i in 0..count {
+            let product = totals[i].wrapping_add(correction) as f32;
+            // SAFETY: a row ends with its two factors, and `out` is as long as `ids`.
+            unsafe {
+                let factors = rows[i].add(block.stride - FACTOR_BYTES).cast::<[u8; 4]>();
+                let scale = f32::from_le_bytes(*factors);
+                let square = f32::from_le_bytes(*factors.add(1));
+                *out.get_unchecked_mut(first + i) = scoring.base + square - scoring.weight * scale * product;
+            }
+        }
+        first += count;
     }
 }
 
@@ -225,7 +278,21 @@ macro_rules! table {
         pub(in crate::kernels::int8) static TABLE: crate::kernels::int8::Table = crate::kernels::int8::Table {
             isa: $isa,
             families: [[family::<1, 1>(), family::<1, 2>()], [family::<2, 1>(), family::<2, 2>()]],
+            score,
         };
+
+        /// # Safety
+        /// As for `generic::score`, on a CPU with this module's instruction set.
+        $(#[$feature])?
+        unsafe fn score(
+            block: &crate::kernels::int8::generic::Block<'_>,
+            scoring: crate::kernels::int8::Scoring,
+            ids: &[u32],
+            out: &mut [f32],
+        ) {
+            // SAFETY: this function's own contract.
+            unsafe { crate::kernels::int8::generic::score::<$lanes>(block, scoring, ids, out) }
+        }
 
         const fn family<const PLANES: usize, const PARTS: usize>() -> crate::kernels::int8::Family {
             crate::kernels::int8::Family { rows: rows::<PLANES, PARTS>, gather: gather::<PLANES, PARTS> }

@@ -87,4 +87,10 @@ impl Lanes for Neon {
             vaddvq_s32(vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn totals(sums: [int32x4_t; 4]) -> [i32; 4] {
+        // SAFETY: the trait's contract gives NEON.
+        unsafe { [vaddvq_s32(sums[0]), vaddvq_s32(sums[1]), vaddvq_s32(sums[2]), vaddvq_s32(sums[3])] }
+    }
 }

@@ -5,7 +5,7 @@
 //! 32 bits: 2 · 255 · 128 = 65,280. For codes up to 15 `vpmaddubsw` is exact: 2 · 15 · 128 = 3,840 < 2¹⁵.
 
 use std::arch::x86_64::{
-    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32, _mm256_add_epi16,
+    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32, _mm_storeu_si128, _mm256_hadd_epi32, _mm256_add_epi16,
     _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16,
     _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8,
     _mm256_set1_epi16, _mm256_setzero_si256, _mm256_srli_epi16,
@@ -93,6 +93,20 @@ impl Lanes for Avx2 {
             let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b00_00_11_10>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn totals(sums: [__m256i; 4]) -> [i32; 4] {
+        // SAFETY: the trait's contract gives AVX2. Sums of neighbouring lanes of two registers, twice, leave the four
+        // sums of each half side by side.
+        unsafe {
+            let [a, b, c, d] = sums;
+            let halves = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+            let mut totals = [0; 4];
+            _mm_storeu_si128(totals.as_mut_ptr().cast(), sums);
+            totals
         }
     }
 }

@@ -1,0 +1,182 @@
+//! The space that a walk measures distances in: short codes of the rows, or the rows themselves.
+//!
+//! Codes are a few times smaller than rows, and a walk costs what it reads. They are trained when there are enough rows
+//! to train on, and again whenever the rows have quadrupled, until there are plenty; the graph stays as it is then,
+//! since links are as good as the space that they were chosen in. Until then, and under Manhattan, which codes do not
+//! know, distances are those of the rows.
+
+use super::search::Candidate;
+use crate::hash::mix;
+use crate::vectors::{Lift, Query, Vectors};
+use std::cell::RefCell;
+use vdb_distance::Metric;
+use vdb_quant::{MAX_DIM, TraversalBasis, TraversalCodes, TraversalQuery};
+
+/// Fewer rows are not worth codes.
+const LEAST_ROWS: usize = 512;
+/// Rows that a basis is trained on.
+const TRAINING_ROWS: usize = 8_192;
+/// Codes trained on this share of the rows of now are trained again.
+const RETRAIN: usize = 4;
+/// A basis trained when there were so many rows is kept.
+const PLENTY: usize = 1 << 17;
+const SEED: u64 = 0x7a4e;
+
+/// Distances from one point to rows.
+pub(crate) trait Scorer {
+    /// Smaller is closer.
+    fn score(&self, nodes: &[u32], out: &mut [f32]);
+}
+
+impl Scorer for Query<'_> {
+    #[inline]
+    fn score(&self, nodes: &[u32], out: &mut [f32]) {
+        self.gather(nodes, out);
+    }
+}
+
+/// A query and the codes it meets.
+pub(crate) struct CodeScorer<'a> {
+    pub(crate) codes: &'a TraversalCodes,
+    pub(crate) query: &'a TraversalQuery,
+}
+
+impl Scorer for CodeScorer<'_> {
+    #[inline]
+    fn score(&self, nodes: &[u32], out: &mut [f32]) {
+        self.codes.score(self.query, nodes, out);
+    }
+}
+
+/// Work to be done with a scorer, whichever it is.
+pub(crate) trait WithScorer {
+    type Output;
+    fn run(self, scorer: &impl Scorer) -> Self::Output;
+}
+
+/// What a graph measures by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Space {
+    codes: Option<TraversalCodes>,
+    /// The space that edges are chosen in under DotProduct, while there are no codes.
+    lift: Option<Lift>,
+    /// Rows there were when codes or lift were trained.
+    trained: usize,
+}
+
+thread_local! {
+    /// Queries of this thread: one for searches and nodes, one for the candidates that are compared with each other.
+    static QUERIES: [RefCell<TraversalQuery>; 2] = std::array::from_fn(|_| RefCell::default());
+}
+
+impl Space {
+    /// The codes, where there are any.
+    pub(crate) fn codes(&self) -> Option<&TraversalCodes> {
+        self.codes.as_ref()
+    }
+
+    /// Heap bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.codes.as_ref().map_or(0, TraversalCodes::bytes)
+    }
+
+    /// Takes new or overwritten rows in.
+    pub(crate) fn update(&mut self, vectors: &Vectors, offsets: &[u32]) {
+        let live = vectors.live().count();
+        let stale = live >= RETRAIN * self.trained && self.trained < PLENTY;
+        let codable = vectors.metric() != Metric::Manhattan && vectors.dim() < MAX_DIM;
+        if codable && live >= LEAST_ROWS && (self.codes.is_none() || stale) {
+            self.train(vectors);
+        } else if let Some(codes) = &mut self.codes {
+            codes.grow(vectors.len());
+            codes.set_all(offsets, |offset| vectors.row(offset));
+        } else if vectors.metric() == Metric::DotProduct {
+            if live >= 2 * self.trained {
+                self.lift.get_or_insert_default().train(vectors);
+                self.trained = live;
+            } else if let Some(lift) = &mut self.lift {
+                offsets.iter().for_each(|&offset| lift.set(vectors, offset));
+            }
+        }
+    }
+
+    /// Trains codes on live rows and codes all rows, dead ones that the graph still leads through included.
+    fn train(&mut self, vectors: &Vectors) {
+        let live: Vec<u32> = vectors.live().iter().collect();
+        let count = TRAINING_ROWS.min(live.len());
+        let mut sample = Vec::with_capacity(count * vectors.dim());
+        for i in 0..count {
+            // One row of every stretch, at a place that does not follow the order of the data.
+            let (from, to) = (i * live.len() / count, (i + 1) * live.len() / count);
+            let offset = live[from + (mix(SEED + i as u64) % (to - from) as u64) as usize];
+            sample.extend_from_slice(vectors.row(offset));
+        }
+        let basis = TraversalBasis::train(vectors.metric(), vectors.dim(), &sample, SEED);
+        drop(sample);
+        let mut codes = TraversalCodes::new(basis);
+        codes.grow(vectors.len());
+        let all: Vec<u32> = (0..vectors.len() as u32).collect();
+        codes.set_all(&all, |offset| vectors.row(offset));
+        (self.codes, self.lift, self.trained) = (Some(codes), None, live.len());
+    }
+
+    /// Runs `work` with the distances from a row.
+    pub(crate) fn with_row<W: WithScorer>(&self, vectors: &Vectors, node: u32, work: W) -> W::Output {
+        self.with_row_in(0, vectors, node, work)
+    }
+
+    /// The same inside of other work with a row.
+    pub(crate) fn with_inner_row<W: WithScorer>(&self, vectors: &Vectors, node: u32, work: W) -> W::Output {
+        self.with_row_in(1, vectors, node, work)
+    }
+
+    fn with_row_in<W: WithScorer>(&self, place: usize, vectors: &Vectors, node: u32, work: W) -> W::Output {
+        let Some(codes) = &self.codes else {
+            return work.run(&vectors.query_row(node, self.lift.as_ref()));
+        };
+        QUERIES.with(|queries| {
+            let mut query = queries[place].borrow_mut();
+            codes.prepare_row(node, &mut query);
+            work.run(&CodeScorer { codes, query: &query })
+        })
+    }
+
+    /// Runs `work` with the distances from a query of the codes; `None` when there are none, or the query's values do
+    /// not allow it.
+    pub(crate) fn with_coded_query<R>(
+        &self,
+        vector: &[f32],
+        work: impl FnOnce(&CodeScorer<'_>) -> R,
+    ) -> Option<R> {
+        let codes = self.codes.as_ref()?;
+        QUERIES.with(|queries| {
+            let mut query = queries[0].borrow_mut();
+            codes.prepare(vector, &mut query).then(|| work(&CodeScorer { codes, query: &query }))
+        })
+    }
+
+    /// The distance at or below which two rows count as copies of each other, for this row.
+    pub(crate) fn copy_distance(&self, vectors: &Vectors, node: u32, own: &impl Scorer) -> f32 {
+        if self.codes.is_some() {
+            // The distance of a code to itself holds what the code leaves out, twice.
+            let mut distance = [0.0];
+            own.score(&[node], &mut distance);
+            return distance[0];
+        }
+        match vectors.metric() {
+            // −cos of equal directions, with the rounding of one division.
+            Metric::Cosine => -1.0 + 2.0 * f32::EPSILON,
+            _ => 0.0,
+        }
+    }
+
+    /// Candidates for the links of a node, nearest first.
+    pub(crate) fn ranked(&self, nodes: &[u32], own: &impl Scorer) -> Vec<Candidate> {
+        let mut distances = vec![0.0; nodes.len()];
+        own.score(nodes, &mut distances);
+        let mut ranked: Vec<Candidate> =
+            nodes.iter().zip(distances).map(|(&node, distance)| Candidate { distance, node }).collect();
+        ranked.sort_unstable_by(Candidate::order);
+        ranked
+    }
+}

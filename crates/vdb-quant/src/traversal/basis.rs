@@ -1,0 +1,234 @@
+//! Where vectors are placed before they are coded, and the directions that are kept of them.
+
+use super::TraversalQuery;
+use crate::{Int8Kernels, QueryCodes, leading_directions, spread};
+use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
+
+/// Heads fill cache lines together with their eight bytes of factors.
+const LINE: usize = 64;
+const FACTOR_BYTES: usize = 8;
+/// The share of the variance that a head holds, unless all coordinates are kept.
+const ENERGY: f64 = 0.952;
+/// Two parts of 8 bits: 127 · 257 is the greatest integer of a query that is projected.
+const TOP: f32 = 32_639.0;
+/// Chunks of the rows of the projection.
+const CHUNK: usize = 64;
+
+/// A centre and m leading directions of placed vectors.
+///
+/// Placing normalises under Cosine, and appends √(M² − ‖x‖²) under DotProduct, where M is the largest length seen in
+/// training and queries get 0 (Bachrach et al., RecSys 2014, §3): then the nearest vector is that of the largest product.
+/// Rows are projected in `f32`; queries by the directions rounded to 8 bits, four times less to read, which is as exact
+/// as what is kept of them.
+#[derive(Debug, Clone)]
+pub struct TraversalBasis {
+    metric: Metric,
+    dim: usize,
+    /// M under DotProduct.
+    longest: f32,
+    center: Vec<f32>,
+    /// m rows of as many values as the centre has.
+    directions: AlignedVec<f32>,
+    m: usize,
+    projection: Projection,
+}
+
+/// Directions as 8-bit levels, u standing for (u − 128) · step, a step a row.
+#[derive(Debug, Clone)]
+struct Projection {
+    levels: AlignedVec<u8>,
+    stride: usize,
+    steps: Vec<f32>,
+}
+
+impl TraversalBasis {
+    /// Trains on a sample of vectors of `dim` values, one after the other.
+    ///
+    /// # Panics
+    /// When `dim` is 0, the sample is not whole vectors, or the metric is Manhattan, which no rotation keeps.
+    pub fn train(metric: Metric, dim: usize, sample: &[f32], seed: u64) -> TraversalBasis {
+        assert!(metric != Metric::Manhattan, "no rotation keeps Manhattan distances");
+        assert!(dim > 0 && sample.len().is_multiple_of(dim), "{} values of dimension {dim}", sample.len());
+        let lengths = sample.chunks_exact(dim).map(norm);
+        let longest = lengths.filter(|&length| norm_is_ordinary(length)).fold(0.0, f32::max);
+        let wide = dim + usize::from(metric == Metric::DotProduct);
+        let mut basis = TraversalBasis {
+            metric,
+            dim,
+            longest,
+            center: vec![0.0; wide],
+            directions: AlignedVec::new(),
+            m: 0,
+            projection: Projection { levels: AlignedVec::new(), stride: 0, steps: Vec::new() },
+        };
+        let mut placed = Vec::with_capacity(sample.len() / dim * wide);
+        let mut rows = 0;
+        let mut moved = Vec::new();
+        for vector in sample.chunks_exact(dim) {
+            if basis.place(vector, false, &mut moved) {
+                placed.extend_from_slice(&moved);
+                rows += 1;
+            }
+        }
+        basis.center = mean(&placed, wide, rows);
+        for row in placed.chunks_exact_mut(wide) {
+            row.iter_mut().zip(&basis.center).for_each(|(value, center)| *value -= center);
+        }
+        let longest_head = (wide + FACTOR_BYTES).next_multiple_of(LINE) - FACTOR_BYTES;
+        let directions = leading_directions(&placed, wide, wide.min(longest_head), seed);
+        let m = head_of(&placed, &directions, wide);
+        basis.turn(&spread(&directions[..m * wide], wide, seed));
+        basis
+    }
+
+    fn turn(&mut self, directions: &[f32]) {
+        let wide = self.center.len();
+        self.m = directions.len() / wide;
+        self.directions = AlignedVec::from(directions);
+        let stride = wide.next_multiple_of(CHUNK);
+        let mut levels = AlignedVec::new();
+        levels.resize(self.m * stride, 128_u8);
+        let mut steps = Vec::with_capacity(self.m);
+        for (row, direction) in levels.chunks_exact_mut(stride).zip(directions.chunks_exact(wide)) {
+            let greatest = direction.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
+            let step = if greatest > 0.0 { greatest / 127.0 } else { 1.0 };
+            for (level, value) in row.iter_mut().zip(direction) {
+                *level = ((value / step).round() + 128.0) as u8;
+            }
+            steps.push(step);
+        }
+        self.projection = Projection { levels, stride, steps };
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Values of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Coordinates kept of a vector.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Heap bytes held.
+    pub fn bytes(&self) -> usize {
+        self.directions.bytes() + self.projection.levels.bytes() + (self.center.len() + self.m) * 4
+    }
+
+    /// Placed, not centred. False when lengths leave the range of `f32`.
+    fn place(&self, vector: &[f32], is_query: bool, moved: &mut Vec<f32>) -> bool {
+        assert_eq!(vector.len(), self.dim, "dimension of a vector");
+        moved.clear();
+        moved.extend_from_slice(vector);
+        let length = norm(vector);
+        if length != 0.0 && !norm_is_ordinary(length) {
+            return false;
+        }
+        match self.metric {
+            Metric::Cosine if length > 0.0 => {
+                let scale = 1.0 / length;
+                moved.iter_mut().for_each(|value| *value *= scale);
+            }
+            Metric::DotProduct if is_query => moved.push(0.0),
+            Metric::DotProduct => {
+                // As a product: lengths whose squares overflow stay finite.
+                moved.push((self.longest - length).max(0.0).sqrt() * (self.longest + length).sqrt());
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Heads and squared lengths of vectors. One that cannot be placed lies at the centre.
+    pub(super) fn place_rows(&self, vectors: &[&[f32]]) -> (Vec<f32>, Vec<f32>) {
+        let wide = self.center.len();
+        let mut moved = Vec::with_capacity(wide);
+        let mut placed = vec![0.0; vectors.len() * wide];
+        let mut squares = vec![0.0; vectors.len()];
+        for ((vector, row), square) in vectors.iter().zip(placed.chunks_exact_mut(wide)).zip(&mut squares) {
+            if self.place(vector, false, &mut moved) {
+                for ((out, value), center) in row.iter_mut().zip(&moved).zip(&self.center) {
+                    *out = value - center;
+                }
+                *square = dot(row, row);
+            }
+        }
+        let queries: Vec<&[f32]> = placed.chunks_exact(wide).collect();
+        let mut heads = vec![0.0; vectors.len() * self.m];
+        Kernels::get().dot_tile(&queries, &self.directions, wide, 0, &mut heads);
+        (heads, squares)
+    }
+
+    /// Fills the query's head; the squared length of the placed query, or `None` when it cannot be placed.
+    pub(super) fn place_query(&self, vector: &[f32], query: &mut TraversalQuery) -> Option<f32> {
+        let TraversalQuery { moved, head, integers, .. } = query;
+        if !self.place(vector, true, moved) {
+            return None;
+        }
+        moved.iter_mut().zip(&self.center).for_each(|(value, center)| *value -= center);
+        let square = dot(moved, moved);
+        if square != 0.0 && !norm_is_ordinary(square.sqrt()) {
+            return None;
+        }
+        let greatest = moved.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
+        let step = if greatest > 0.0 { greatest / TOP } else { 1.0 };
+        let inverse = 1.0 / step;
+        let (mut high, mut low) = (Vec::with_capacity(moved.len()), Vec::with_capacity(moved.len()));
+        for value in moved.iter() {
+            // At most 127 · 257 in size, so the high part is at most 127 and the low part −128 to 127.
+            let whole = (value * inverse).round_ties_even() as i32;
+            let upper = (whole + 128) >> 8;
+            high.push(upper as i8);
+            low.push((whole - 256 * upper) as i8);
+        }
+        let codes = QueryCodes::bytes(&[&high, &low]);
+        let Projection { levels, stride, steps } = &self.projection;
+        integers.resize(2 * self.m, 0);
+        Int8Kernels::get().rows(&codes, levels, *stride, 0, integers);
+        let offset = 128 * (256 * codes.sum(0) + codes.sum(1));
+        head.clear();
+        for (parts, row_step) in integers.chunks_exact(2).zip(steps) {
+            let product = i64::from(parts[0]) * 256 + i64::from(parts[1]) - i64::from(offset);
+            head.push(product as f32 * (step * row_step));
+        }
+        Some(square)
+    }
+}
+
+fn mean(rows: &[f32], dim: usize, count: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; dim];
+    for row in rows.chunks_exact(dim) {
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
+}
+
+/// How many of the directions to keep: the fewest whose rows are whole cache lines and hold [`ENERGY`].
+fn head_of(centred: &[f32], directions: &[f32], dim: usize) -> usize {
+    /// Rows that the energy is measured on.
+    const MEASURED: usize = 1_024;
+    let all = directions.len() / dim;
+    let rows: Vec<&[f32]> = centred.chunks_exact(dim).collect();
+    let mut energies = vec![0.0_f64; all];
+    let mut total = 0.0_f64;
+    let mut head = vec![0.0; all];
+    for row in rows.iter().step_by(rows.len().div_ceil(MEASURED).max(1)) {
+        Kernels::get().dot_rows(row, directions, dim, 0, &mut head);
+        energies.iter_mut().zip(&head).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
+        total += f64::from(dot(row, row));
+    }
+    let mut held = 0.0;
+    for (index, energy) in energies.iter().enumerate() {
+        held += energy;
+        let m = index + 1;
+        if (m + FACTOR_BYTES).is_multiple_of(LINE) && held >= ENERGY * total {
+            return m;
+        }
+    }
+    all
+}

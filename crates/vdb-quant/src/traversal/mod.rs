@@ -1,0 +1,167 @@
+//! Traversal codes: what a graph walk orders its steps by.
+//!
+//! Every metric becomes squared Euclidean distance first ([`TraversalBasis`]): Cosine between normalised vectors,
+//! DotProduct between vectors with one coordinate more. Of a placed vector y the first m coordinates in a basis of
+//! principal components, turned at random among themselves, are kept as 8-bit integers c with a scale s, and the squared
+//! length of all of y:
+//!
+//! ‖p − y‖² ≈ ‖p‖² + ‖y‖² − 2 s ⟨p_head, c⟩, as if the tails of p and y were orthogonal, which random ones are.
+//!
+//! A row is m code bytes, zeros, and at the end the scale and the squared length (`f32` each), m + 8 rounded up to whole
+//! cache lines. Queries are integers of 8 bits, so that a distance is one integer product, and every instruction set
+//! gives the same number.
+
+mod basis;
+mod query;
+#[cfg(test)]
+mod tests;
+
+pub use basis::TraversalBasis;
+pub use query::TraversalQuery;
+
+use crate::kernels::int8::FACTOR_BYTES;
+use crate::scalar::{Eight, Fit};
+use crate::{Int8Kernels, Width};
+use rayon::prelude::*;
+use vdb_distance::AlignedVec;
+
+const LINE: usize = 64;
+
+/// Codes of vectors addressed by offset.
+#[derive(Debug, Clone)]
+pub struct TraversalCodes {
+    basis: TraversalBasis,
+    kernels: Int8Kernels,
+    stride: usize,
+    rows: AlignedVec<u8>,
+}
+
+impl TraversalCodes {
+    /// No codes yet.
+    pub fn new(basis: TraversalBasis) -> TraversalCodes {
+        let stride = (basis.m() + FACTOR_BYTES).next_multiple_of(LINE);
+        TraversalCodes { basis, kernels: Int8Kernels::get(), stride, rows: AlignedVec::new() }
+    }
+
+    /// The space that vectors are placed in before they are coded.
+    pub fn basis(&self) -> &TraversalBasis {
+        &self.basis
+    }
+
+    /// Rows, set or not.
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.stride
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of a row: whole cache lines.
+    pub fn row_bytes(&self) -> usize {
+        self.stride
+    }
+
+    /// Heap bytes held.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes() + self.basis.bytes()
+    }
+
+    /// The rows as stored.
+    pub fn rows(&self) -> &[u8] {
+        &self.rows
+    }
+
+    /// Gives rows of zeros, which lie at the centre, to all offsets below `len`; rows never get fewer.
+    pub fn grow(&mut self, len: usize) {
+        let bytes = len * self.stride;
+        if bytes > self.rows.len() {
+            if len > self.len() + 1 {
+                self.rows.reserve_exact(bytes - self.rows.len());
+            }
+            self.rows.resize(bytes, 0);
+        }
+    }
+
+    /// Codes the vectors at these offsets, which are given by `vector`, on all threads.
+    ///
+    /// # Panics
+    /// When an offset has no row, or a vector another dimension than the basis.
+    pub fn set_all<'a>(&mut self, offsets: &[u32], vector: impl Fn(u32) -> &'a [f32] + Sync) {
+        /// Vectors that share a pass over the directions.
+        const BATCH: usize = 32;
+        if let [offset] = *offsets {
+            let place = offset as usize * self.stride;
+            let row = &mut self.rows[place..place + self.stride];
+            encode(&self.basis, &[vector(offset)], row, &mut Fit::default());
+            return;
+        }
+        let stride = self.stride;
+        let basis = &self.basis;
+        let coded: Vec<Vec<u8>> = offsets
+            .par_chunks(BATCH)
+            .map(|offsets| {
+                let vectors: Vec<&[f32]> = offsets.iter().map(|&offset| vector(offset)).collect();
+                let mut rows = vec![0; offsets.len() * stride];
+                encode(basis, &vectors, &mut rows, &mut Fit::default());
+                rows
+            })
+            .collect();
+        for (offsets, coded) in offsets.chunks(BATCH).zip(&coded) {
+            for (&offset, coded) in offsets.iter().zip(coded.chunks_exact(stride)) {
+                let place = offset as usize * stride;
+                self.rows[place..place + stride].copy_from_slice(coded);
+            }
+        }
+    }
+
+    /// Makes `query` one for `vector`; false when its values are too large or too small for distances in `f32`.
+    ///
+    /// # Panics
+    /// When the vector has another dimension than the basis.
+    pub fn prepare(&self, vector: &[f32], query: &mut TraversalQuery) -> bool {
+        let Some(square) = self.basis.place_query(vector, query) else { return false };
+        query.quantize(square);
+        true
+    }
+
+    /// Makes `query` one for the code at `offset`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn prepare_row(&self, offset: u32, query: &mut TraversalQuery) {
+        let start = offset as usize * self.stride;
+        query.copy_row(&self.rows[start..start + self.stride], self.basis.m());
+    }
+
+    /// Distances between the query and the rows at `offsets`, in the placed space: squared, smaller is closer, and
+    /// possibly a little below zero.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is not as long as `offsets`.
+    #[inline]
+    pub fn score(&self, query: &TraversalQuery, offsets: &[u32], out: &mut [f32]) {
+        self.kernels.score(&query.codes, query.scoring, &self.rows, self.stride, offsets, out);
+    }
+
+    #[cfg(test)]
+    fn with_kernels(self, kernels: Int8Kernels) -> TraversalCodes {
+        TraversalCodes { kernels, ..self }
+    }
+}
+
+/// Writes the rows of `vectors`.
+fn encode(basis: &TraversalBasis, vectors: &[&[f32]], rows: &mut [u8], fit: &mut Fit) {
+    let m = basis.m();
+    let (heads, squares) = basis.place_rows(vectors);
+    let stride = rows.len() / vectors.len().max(1);
+    for ((row, head), square) in rows.chunks_exact_mut(stride.max(1)).zip(heads.chunks_exact(m)).zip(squares) {
+        fit.fit::<Eight>(head);
+        Eight::pack(&fit.levels, &mut row[..m]);
+        row[m..].fill(0);
+        let factors = &mut row[stride - FACTOR_BYTES..];
+        factors[..4].copy_from_slice(&fit.scale.to_le_bytes());
+        factors[4..].copy_from_slice(&square.to_le_bytes());
+    }
+}
