@@ -49,3 +49,9 @@ pub use vectors::Vectors;
 
 /// The most rows one index holds: the graph keeps a mark in the top bit of an offset.
 pub const MAX_ROWS: usize = (1 << 31) - 1;
+
+/// At most `count` of `offsets`, evenly spaced.
+pub(crate) fn evenly(offsets: &[u32], count: usize) -> Vec<u32> {
+    let count = count.min(offsets.len());
+    (0..count).map(|i| offsets[i * offsets.len() / count]).collect()
+}

@@ -36,6 +36,10 @@ impl<'a> TopK<'a> {
     }
 
     /// No hit farther than this can be among the nearest `k`; `None` while fewer than `k` were seen.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
     pub(crate) fn worst(&self) -> Option<Distance> {
         self.worst
     }

@@ -1,6 +1,6 @@
 //! The codes that bounds come from, kept in step with the rows.
 
-use super::train::evenly;
+use crate::evenly;
 use crate::Vectors;
 use rayon::prelude::*;
 use vdb_distance::{AlignedVec, norm};

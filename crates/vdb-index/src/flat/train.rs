@@ -7,7 +7,7 @@
 use super::FlatScan;
 use super::bounds::{Bounds, Fine, encode};
 use super::cascade::Limit;
-use crate::{BitSet, Request, Vectors};
+use crate::{BitSet, Request, Vectors, evenly};
 use vdb_distance::Metric;
 use vdb_quant::{BLOCK_ROWS, HeadBasis, HeadCodes, HeadRanges, MAX_DIM, leading_directions, spread};
 
@@ -62,12 +62,6 @@ pub(super) fn train(vectors: &Vectors) -> Option<Bounds> {
     let is_fine = fine.1[1] * FINE_MARGIN < coarse.1[0];
     let (basis, cost) = if is_fine { (&fine.0, fine.1[1]) } else { (&coarse.0, coarse.1[0]) };
     (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis.clone(), is_fine, vectors))
-}
-
-/// At most `count` of `offsets`, evenly spaced.
-pub(super) fn evenly(offsets: &[u32], count: usize) -> Vec<u32> {
-    let count = count.min(offsets.len());
-    (0..count).map(|i| offsets[i * offsets.len() / count]).collect()
 }
 
 /// The mean of the rows and the centred rows; normalised first under Cosine, as they are coded.

@@ -11,15 +11,18 @@
 mod build;
 mod graph;
 mod repair;
+mod rerank;
 mod search;
 mod select;
 mod space;
 
 use crate::vectors::{Query, Vectors};
-use crate::{Answer, BitSet, FlatScan, Hit, Request, top_k::TopK};
+use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
 use graph::{Graph, MAX_LEVEL, NONE};
-use search::{Candidate, Scratch};
+use rerank::rerank;
+use search::Scratch;
 use space::{Scorer, Space};
+use vdb_distance::Metric;
 
 /// Parameters of the graph, fixed when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +155,8 @@ impl Hnsw {
         };
         let (computed, hops) = self
             .space
-            .with_coded_query(request.query, |scorer| walk.run(scorer, rerank(k, ef)))
-            .unwrap_or_else(|| walk.run(&query, usize::MAX));
+            .with_coded_query(request.query, |scorer| walk.run(scorer, vectors.metric()))
+            .unwrap_or_else(|| walk.run(&query, vectors.metric()));
         let top = walk.top;
         let hits = top.into_sorted();
         if hits.len() < k {
@@ -218,12 +221,6 @@ impl Hnsw {
     }
 }
 
-/// How many of the nearest by code are compared exactly.
-fn rerank(k: usize, ef: usize) -> usize {
-    static FACTOR: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| std::env::var("VDB_RR").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0));
-    ((k as f64 * *FACTOR) as usize).min(ef)
-}
-
 /// A search of the graph for the nearest matching rows.
 struct Walk<'a> {
     graph: &'a Graph,
@@ -235,24 +232,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Compares the `rerank` matching nodes that are nearest by `scorer` exactly. Gives distances and hops.
-    fn run(&mut self, scorer: &impl Scorer, rerank: usize) -> (usize, usize) {
+    /// Gives distances computed and hops.
+    fn run(&mut self, scorer: &impl Scorer, metric: Metric) -> (usize, usize) {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
             let found = scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
-            let matching = found.iter().filter(|found| self.matching.contains(found.node));
-            let nodes: Vec<u32> = matching.take(rerank).map(|found: &Candidate| found.node).collect();
-            let mut distances = vec![0.0; nodes.len()];
-            self.query.gather(&nodes, &mut distances);
-            let mut bound = f32::INFINITY;
-            for (&offset, &distance) in nodes.iter().zip(&distances) {
-                if distance <= bound {
-                    self.top.push(Hit { offset, distance: self.query.finish(offset, distance) });
-                    bound = self.top.worst().map_or(f32::INFINITY, |worst| self.query.bound(worst));
-                }
-            }
-            (scratch.computed + nodes.len(), scratch.hops)
+            let matching = found.iter().copied().filter(|found| self.matching.contains(found.node));
+            let compared = rerank(self.query, matching, metric, &mut self.top);
+            (scratch.computed + compared, scratch.hops)
         })
     }
 }

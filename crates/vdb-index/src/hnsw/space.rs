@@ -6,8 +6,10 @@
 //! know, distances are those of the rows.
 
 use super::search::Candidate;
+use crate::evenly;
 use crate::hash::mix;
 use crate::vectors::{Lift, Query, Vectors};
+use rayon::prelude::*;
 use std::cell::RefCell;
 use vdb_distance::Metric;
 use vdb_quant::{MAX_DIM, TraversalBasis, TraversalCodes, TraversalQuery};
@@ -21,6 +23,16 @@ const RETRAIN: usize = 4;
 /// A basis trained when there were so many rows is kept.
 const PLENTY: usize = 1 << 17;
 const SEED: u64 = 0x7a4e;
+/// Rows that codes are judged on, and rows that these are compared with.
+const JUDGED_ROWS: usize = 32;
+const JUDGED_AGAINST: usize = 8_192;
+/// Neighbours that a judged row should find.
+const JUDGED_K: usize = 10;
+/// Rows that are nearer by code than the last of those neighbours: with more, for one judged row in ten, a walk by codes
+/// would need too wide a beam.
+const MOST_AHEAD: usize = 64;
+/// Codes are judged again when this share of the rows is new.
+const JUDGE_AGAIN: usize = 8;
 
 /// Distances from one point to rows.
 pub(crate) trait Scorer {
@@ -62,6 +74,10 @@ pub(crate) struct Space {
     lift: Option<Lift>,
     /// Rows there were when codes or lift were trained.
     trained: usize,
+    /// Coded rows that no judgement has seen yet.
+    unjudged: Vec<u32>,
+    /// Whether codes were found too coarse for the data: a tight cluster far from the rest, say.
+    too_coarse: bool,
 }
 
 thread_local! {
@@ -70,11 +86,6 @@ thread_local! {
 }
 
 impl Space {
-    /// The codes, where there are any.
-    pub(crate) fn codes(&self) -> Option<&TraversalCodes> {
-        self.codes.as_ref()
-    }
-
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.as_ref().map_or(0, TraversalCodes::bytes)
@@ -84,12 +95,17 @@ impl Space {
     pub(crate) fn update(&mut self, vectors: &Vectors, offsets: &[u32]) {
         let live = vectors.live().count();
         let stale = live >= RETRAIN * self.trained && self.trained < PLENTY;
-        let codable = vectors.metric() != Metric::Manhattan && vectors.dim() < MAX_DIM;
+        let codable =
+            vectors.metric() != Metric::Manhattan && vectors.dim() < MAX_DIM && !self.too_coarse;
         if codable && live >= LEAST_ROWS && (self.codes.is_none() || stale) {
             self.train(vectors);
         } else if let Some(codes) = &mut self.codes {
             codes.grow(vectors.len());
             codes.set_all(offsets, |offset| vectors.row(offset));
+            self.unjudged.extend_from_slice(offsets);
+            if self.unjudged.len() * JUDGE_AGAIN >= live {
+                self.judge(vectors);
+            }
         } else if vectors.metric() == Metric::DotProduct {
             if live >= 2 * self.trained {
                 self.lift.get_or_insert_default().train(vectors);
@@ -118,6 +134,41 @@ impl Space {
         let all: Vec<u32> = (0..vectors.len() as u32).collect();
         codes.set_all(&all, |offset| vectors.row(offset));
         (self.codes, self.lift, self.trained) = (Some(codes), None, live.len());
+        self.unjudged = live;
+        self.judge(vectors);
+    }
+
+    /// Drops codes by which rows that were not judged yet do not find their neighbours.
+    fn judge(&mut self, vectors: &Vectors) {
+        let Some(codes) = &self.codes else { return };
+        let unjudged = std::mem::take(&mut self.unjudged);
+        let live: Vec<u32> = vectors.live().iter().collect();
+        let mut others = evenly(&live, JUDGED_AGAINST);
+        // Dense where the judged rows are, in case they are a crowd of their own.
+        others.extend(evenly(&unjudged, JUDGED_AGAINST).into_iter().filter(|&row| vectors.live().contains(row)));
+        others.sort_unstable();
+        others.dedup();
+        let judged = evenly(&unjudged, JUDGED_ROWS);
+        let mut ahead: Vec<usize> = judged
+            .par_iter()
+            .map_init(
+                || (TraversalQuery::default(), vec![0.0; others.len()], vec![0.0; others.len()]),
+                |(query, exact, coded), &row| {
+                    codes.prepare_row(row, query);
+                    codes.score(query, &others, coded);
+                    vectors.query(vectors.row(row)).gather(&others, exact);
+                    rows_ahead(exact, coded)
+                },
+            )
+            .collect();
+        ahead.sort_unstable();
+        if ahead.get(judged.len() * 9 / 10).is_some_and(|&ahead| ahead > MOST_AHEAD) {
+            self.codes = None;
+            self.too_coarse = true;
+            if vectors.metric() == Metric::DotProduct {
+                self.lift.get_or_insert_default().train(vectors);
+            }
+        }
     }
 
     /// Runs `work` with the distances from a row.
@@ -179,4 +230,18 @@ impl Space {
         ranked.sort_unstable_by(Candidate::order);
         ranked
     }
+}
+
+/// Rows that are nearer by code than one of the nearest by exact distance. Rows at the distance of the last of those are
+/// not counted: it does not matter which of them are found.
+fn rows_ahead(exact: &[f32], coded: &[f32]) -> usize {
+    let mut order: Vec<usize> = (0..exact.len()).collect();
+    let k = JUDGED_K.min(order.len());
+    if k == 0 {
+        return 0;
+    }
+    order.select_nth_unstable_by(k - 1, |&a, &b| exact[a].total_cmp(&exact[b]));
+    let last = exact[order[k - 1]];
+    let farthest = order[..k].iter().map(|&row| coded[row]).fold(f32::MIN, f32::max);
+    exact.iter().zip(coded).filter(|&(&exact, &coded)| exact > last && coded < farthest).count()
 }

@@ -1,0 +1,88 @@
+//! The last step of a search: exact distances of the nearest candidates, and of no more than it takes.
+//!
+//! A code's distance is off by something that is much the same for all candidates of a query (what the code leaves out)
+//! and something that differs. Both are measured on the candidates compared so far, and comparing goes on, nearest first,
+//! until a candidate this far off would still not be among the k nearest.
+
+use super::search::Candidate;
+use crate::Hit;
+use crate::top_k::TopK;
+use crate::vectors::Query;
+use vdb_distance::Metric;
+
+/// Candidates compared before errors are looked at, per hit wanted.
+const FIRST: f64 = 1.25;
+/// Candidates compared in one go after that.
+const MORE: usize = 8;
+/// How many standard deviations a candidate may be off.
+const DEVIATIONS: f32 = 2.5;
+
+/// Puts the exact distances of `candidates`, sorted by approximate distance, into `top` as long as they may matter.
+/// Gives how many were compared.
+pub(super) fn rerank(
+    query: &Query<'_>,
+    mut candidates: impl Iterator<Item = Candidate>,
+    metric: Metric,
+    top: &mut TopK<'_>,
+) -> usize {
+    // Placed distances are twice the comparable ones but for a constant, and squared ones under Euclidean.
+    let scale = if matches!(metric, Metric::Euclidean | Metric::Manhattan) { 1.0 } else { 2.0 };
+    let (mut nodes, mut estimates, mut distances) = (Vec::new(), Vec::new(), Vec::new());
+    let mut errors = Errors::default();
+    // The k smallest comparable distances so far, ascending.
+    let k = top.k();
+    let mut nearest: Vec<f32> = Vec::with_capacity(k.min(candidates.size_hint().1.unwrap_or(k)));
+    let mut compared = 0;
+    let mut count = (k as f64 * FIRST).ceil() as usize;
+    loop {
+        nodes.clear();
+        estimates.clear();
+        for candidate in candidates.by_ref().take(count) {
+            nodes.push(candidate.node);
+            estimates.push(candidate.distance);
+        }
+        let Some(&last) = estimates.last() else { return compared };
+        distances.resize(nodes.len(), 0.0);
+        query.gather(&nodes, &mut distances);
+        for ((&offset, &distance), estimate) in nodes.iter().zip(&distances).zip(&estimates) {
+            errors.add(scale * distance - estimate);
+            // Different squares may be equal distances, whose order the tie-break decides: `top` sees all.
+            top.push(Hit { offset, distance: query.finish(offset, distance) });
+            if nearest.len() == k {
+                if distance >= nearest[k - 1] {
+                    continue;
+                }
+                nearest.pop();
+            }
+            nearest.insert(nearest.partition_point(|&other| other <= distance), distance);
+        }
+        compared += nodes.len();
+        if nearest.len() == k && last + errors.least() > scale * nearest[k - 1] {
+            return compared;
+        }
+        count = MORE;
+    }
+}
+
+/// Mean and variance of what estimates were off by.
+#[derive(Default)]
+struct Errors {
+    count: f32,
+    mean: f32,
+    squares: f32,
+}
+
+impl Errors {
+    /// Welford's update.
+    fn add(&mut self, error: f32) {
+        self.count += 1.0;
+        let difference = error - self.mean;
+        self.mean += difference / self.count;
+        self.squares += difference * (error - self.mean);
+    }
+
+    /// The least that a candidate is expected to be off by.
+    fn least(&self) -> f32 {
+        self.mean - DEVIATIONS * (self.squares / self.count).sqrt()
+    }
+}
