@@ -17,7 +17,7 @@ use vdb_quant::{MAX_DIM, TraversalBasis, TraversalCodes, TraversalQuery};
 /// Fewer rows are not worth codes.
 const LEAST_ROWS: usize = 512;
 /// Rows that a basis is trained on.
-const TRAINING_ROWS: usize = 8_192;
+const TRAINING_ROWS: usize = 4_096;
 /// Codes trained on this share of the rows of now are trained again.
 const RETRAIN: usize = 4;
 /// A basis trained when there were so many rows is kept.
@@ -60,6 +60,16 @@ impl Scorer for CodeScorer<'_> {
     }
 }
 
+/// Leaves out links whose targets are not near enough to be looked at.
+pub(crate) trait LinkFilter {
+    /// Whether it knows the links of a node.
+    fn applies(&self, node: u32) -> bool;
+    /// Asks for what it knows of a node's links ahead of its use.
+    fn prefetch(&self, node: u32);
+    /// Which of the 32 links of a node's block, those in `links`, may be nearer than `limit`; `distance` is the node's.
+    fn near(&mut self, node: u32, block: usize, distance: f32, limit: f32, links: u32) -> u32;
+}
+
 /// Work to be done with a scorer, whichever it is.
 pub(crate) trait WithScorer {
     type Output;
@@ -74,6 +84,7 @@ pub(crate) struct Space {
     lift: Option<Lift>,
     /// Rows there were when codes or lift were trained.
     trained: usize,
+    trainings: usize,
     /// Coded rows that no judgement has seen yet.
     unjudged: Vec<u32>,
     /// Whether codes were found too coarse for the data: a tight cluster far from the rest, say.
@@ -86,6 +97,16 @@ thread_local! {
 }
 
 impl Space {
+    /// How often codes were trained.
+    pub(crate) fn trained(&self) -> usize {
+        self.trainings
+    }
+
+    /// The codes, where there are any.
+    pub(crate) fn codes(&self) -> Option<&TraversalCodes> {
+        self.codes.as_ref()
+    }
+
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.as_ref().map_or(0, TraversalCodes::bytes)
@@ -134,6 +155,7 @@ impl Space {
         let all: Vec<u32> = (0..vectors.len() as u32).collect();
         codes.set_all(&all, |offset| vectors.row(offset));
         (self.codes, self.lift, self.trained) = (Some(codes), None, live.len());
+        self.trainings += 1;
         self.unjudged = live;
         self.judge(vectors);
     }

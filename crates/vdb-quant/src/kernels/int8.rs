@@ -250,15 +250,43 @@ impl QueryCodes {
     /// # Panics
     /// As [`bytes`](Self::bytes).
     pub(crate) fn replace_bytes(&mut self, values: &[i8]) {
-        assert!(values.len() <= MAX_CODE_BYTES, "codes of {} bytes", values.len());
-        self.values.resize(0, 0);
-        self.values.resize(values.len().next_multiple_of(CHUNK), 0);
+        self.reset(values.len(), 1);
         let mut sum = 0;
         for (slot, &value) in self.values.iter_mut().zip(values) {
             *slot = value.cast_unsigned();
             sum += i32::from(value);
         }
-        (self.code_bytes, self.planes, self.parts, self.sums) = (values.len(), 1, 1, [sum, 0]);
+        self.sums = [sum, 0];
+    }
+
+    /// Becomes a query of two parts for 8-bit codes, the first 256 times the second, of values of at most 127 · 257 in
+    /// size.
+    ///
+    /// # Panics
+    /// As [`bytes`](Self::bytes).
+    pub(crate) fn replace_words(&mut self, values: &[i16]) {
+        self.reset(values.len(), 2);
+        let mut sums = [0; 2];
+        for (slots, values) in self.values.chunks_exact_mut(2 * CHUNK).zip(values.chunks(CHUNK)) {
+            let (upper, lower) = slots.split_at_mut(CHUNK);
+            for ((upper, lower), &value) in upper.iter_mut().zip(lower).zip(values) {
+                // The lower part is −128 to 127, the upper at most 127 in size.
+                let low = value as i8;
+                let high = ((value - i16::from(low)) >> 8) as i8;
+                (*upper, *lower) = (high.cast_unsigned(), low.cast_unsigned());
+                sums[0] += i32::from(high);
+                sums[1] += i32::from(low);
+            }
+        }
+        self.sums = sums;
+    }
+
+    /// Zeros for so many parts of codes of so many bytes.
+    fn reset(&mut self, code_bytes: usize, parts: usize) {
+        assert!(code_bytes <= MAX_CODE_BYTES, "codes of {code_bytes} bytes");
+        self.values.resize(0, 0);
+        self.values.resize(code_bytes.next_multiple_of(CHUNK) * parts, 0);
+        (self.code_bytes, self.planes, self.parts, self.sums) = (code_bytes, 1, parts, [0; 2]);
     }
 
     fn arrange<const PLANES: usize>(parts: &[[&[i8]; PLANES]]) -> QueryCodes {

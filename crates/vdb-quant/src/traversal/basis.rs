@@ -1,12 +1,16 @@
 //! Where vectors are placed before they are coded, and the directions that are kept of them.
 
 use super::TraversalQuery;
-use crate::{Int8Kernels, QueryCodes, leading_directions, spread};
+use super::query::Round;
+use crate::kernels::compiled;
+use crate::{Int8Kernels, leading_directions, spread};
 use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
 
 /// Heads fill cache lines together with their eight bytes of factors.
 const LINE: usize = 64;
 const FACTOR_BYTES: usize = 8;
+/// Cache lines of a row that are tried first.
+const FEW_LINES: usize = 4;
 /// The share of the variance that a head holds, unless all coordinates are kept.
 const ENERGY: f64 = 0.952;
 /// Two parts of 8 bits: 127 · 257 is the greatest integer of a query that is projected.
@@ -74,11 +78,17 @@ impl TraversalBasis {
         for row in placed.chunks_exact_mut(wide) {
             row.iter_mut().zip(&basis.center).for_each(|(value, center)| *value -= center);
         }
-        let longest_head = (wide + FACTOR_BYTES).next_multiple_of(LINE) - FACTOR_BYTES;
-        let directions = leading_directions(&placed, wide, wide.min(longest_head), seed);
-        let m = head_of(&placed, &directions, wide);
-        basis.turn(&spread(&directions[..m * wide], wide, seed));
-        basis
+        // Time grows with the directions looked for, and few are enough more often than not.
+        let mut most = FEW_LINES * LINE - FACTOR_BYTES;
+        loop {
+            let directions = leading_directions(&placed, wide, wide.min(most), seed);
+            let m = head_of(&placed, &directions, wide);
+            if let Some(m) = m.or((most >= wide).then_some(wide)) {
+                basis.turn(&spread(&directions[..m * wide], wide, seed));
+                return basis;
+            }
+            most = 2 * (most + FACTOR_BYTES) - FACTOR_BYTES;
+        }
     }
 
     fn turn(&mut self, directions: &[f32]) {
@@ -166,7 +176,7 @@ impl TraversalBasis {
 
     /// Fills the query's head; the squared length of the placed query, or `None` when it cannot be placed.
     pub(super) fn place_query(&self, vector: &[f32], query: &mut TraversalQuery) -> Option<f32> {
-        let TraversalQuery { moved, head, integers, .. } = query;
+        let TraversalQuery { moved, head, projected, words, integers, .. } = query;
         if !self.place(vector, true, moved) {
             return None;
         }
@@ -175,27 +185,18 @@ impl TraversalBasis {
         if square != 0.0 && !norm_is_ordinary(square.sqrt()) {
             return None;
         }
-        let greatest = moved.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
-        let step = if greatest > 0.0 { greatest / TOP } else { 1.0 };
-        let inverse = 1.0 / step;
-        let (mut high, mut low) = (Vec::with_capacity(moved.len()), Vec::with_capacity(moved.len()));
-        for value in moved.iter() {
-            // At most 127 · 257 in size, so the high part is at most 127 and the low part −128 to 127.
-            let whole = (value * inverse).round_ties_even() as i32;
-            let upper = (whole + 128) >> 8;
-            high.push(upper as i8);
-            low.push((whole - 256 * upper) as i8);
-        }
-        let codes = QueryCodes::bytes(&[&high, &low]);
+        words.resize(moved.len(), 0);
+        let step = compiled::widest(Round { values: moved, top: TOP, integers: words });
+        projected.replace_words(words);
         let Projection { levels, stride, steps } = &self.projection;
         integers.resize(2 * self.m, 0);
-        Int8Kernels::get().rows(&codes, levels, *stride, 0, integers);
-        let offset = 128 * (256 * codes.sum(0) + codes.sum(1));
+        Int8Kernels::get().rows(projected, levels, *stride, 0, integers);
+        let offset = 128 * (256 * i64::from(projected.sum(0)) + i64::from(projected.sum(1)));
         head.clear();
-        for (parts, row_step) in integers.chunks_exact(2).zip(steps) {
-            let product = i64::from(parts[0]) * 256 + i64::from(parts[1]) - i64::from(offset);
-            head.push(product as f32 * (step * row_step));
-        }
+        head.extend(integers.as_chunks::<2>().0.iter().zip(steps).map(|(&[high, low], row_step)| {
+            let product = i64::from(high) * 256 + i64::from(low) - offset;
+            product as f32 * (step * row_step)
+        }));
         Some(square)
     }
 }
@@ -208,8 +209,8 @@ fn mean(rows: &[f32], dim: usize, count: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
 }
 
-/// How many of the directions to keep: the fewest whose rows are whole cache lines and hold [`ENERGY`].
-fn head_of(centred: &[f32], directions: &[f32], dim: usize) -> usize {
+/// How many of the directions to keep: the fewest whose rows are whole cache lines and hold [`ENERGY`], if any do.
+fn head_of(centred: &[f32], directions: &[f32], dim: usize) -> Option<usize> {
     /// Rows that the energy is measured on.
     const MEASURED: usize = 1_024;
     let all = directions.len() / dim;
@@ -227,8 +228,8 @@ fn head_of(centred: &[f32], directions: &[f32], dim: usize) -> usize {
         held += energy;
         let m = index + 1;
         if (m + FACTOR_BYTES).is_multiple_of(LINE) && held >= ENERGY * total {
-            return m;
+            return Some(m);
         }
     }
-    all
+    None
 }

@@ -12,11 +12,13 @@
 //! gives the same number.
 
 mod basis;
+mod edges;
 mod query;
 #[cfg(test)]
 mod tests;
 
 pub use basis::TraversalBasis;
+pub use edges::{EdgeCodes, EdgeQuery};
 pub use query::TraversalQuery;
 
 use crate::kernels::int8::FACTOR_BYTES;
@@ -68,9 +70,9 @@ impl TraversalCodes {
         self.rows.bytes() + self.basis.bytes()
     }
 
-    /// The rows as stored.
-    pub fn rows(&self) -> &[u8] {
-        &self.rows
+    fn row(&self, offset: u32) -> &[u8] {
+        let start = offset as usize * self.stride;
+        &self.rows[start..start + self.stride]
     }
 
     /// Gives rows of zeros, which lie at the centre, to all offsets below `len`; rows never get fewer.
@@ -131,8 +133,7 @@ impl TraversalCodes {
     /// # Panics
     /// When there is no such row.
     pub fn prepare_row(&self, offset: u32, query: &mut TraversalQuery) {
-        let start = offset as usize * self.stride;
-        query.copy_row(&self.rows[start..start + self.stride], self.basis.m());
+        query.copy_row(self.row(offset), self.basis.m());
     }
 
     /// Distances between the query and the rows at `offsets`, in the placed space: squared, smaller is closer, and

@@ -1,6 +1,7 @@
 //! Queries of traversal codes: 8-bit integers in a buffer that is used again and again.
 
 use crate::kernels::int8::{FACTOR_BYTES, Scoring};
+use crate::kernels::compiled::{self, Work};
 use crate::scalar::Eight;
 use crate::{QueryCodes, Width};
 
@@ -16,8 +17,10 @@ pub struct TraversalQuery {
     pub(super) moved: Vec<f32>,
     /// The first m coordinates in the basis.
     pub(super) head: Vec<f32>,
+    pub(super) projected: QueryCodes,
+    pub(super) words: Vec<i16>,
     pub(super) integers: Vec<i32>,
-    pub(super) bytes: Vec<i8>,
+    bytes: Vec<i8>,
 }
 
 impl Default for TraversalQuery {
@@ -27,6 +30,8 @@ impl Default for TraversalQuery {
             scoring: Scoring { base: 0.0, weight: 0.0, offset: Eight::OFFSET },
             moved: Vec::new(),
             head: Vec::new(),
+            projected: QueryCodes::bytes(&[&[]]),
+            words: Vec::new(),
             integers: Vec::new(),
             bytes: Vec::new(),
         }
@@ -46,12 +51,8 @@ impl TraversalQuery {
 
     /// Rounds the head; `square` is the squared length of the whole.
     pub(super) fn quantize(&mut self, square: f32) {
-        let greatest = self.head.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
-        let step = if greatest > 0.0 { greatest / TOP } else { 1.0 };
-        let inverse = 1.0 / step;
-        self.bytes.clear();
-        // Casts from floating point saturate.
-        self.bytes.extend(self.head.iter().map(|&value| (value * inverse).round_ties_even() as i8));
+        self.bytes.resize(self.head.len(), 0);
+        let step = compiled::widest(Round { values: &self.head, top: TOP, integers: &mut self.bytes });
         self.codes.replace_bytes(&self.bytes);
         self.scoring = Scoring { base: square, weight: 2.0 * step, offset: Eight::OFFSET };
     }
@@ -66,5 +67,59 @@ impl TraversalQuery {
         let factors = &row[row.len() - FACTOR_BYTES..];
         let number = |at: usize| f32::from_le_bytes(factors[at..at + 4].try_into().expect("four bytes"));
         self.scoring = Scoring { base: number(4), weight: 2.0 * number(0), offset: Eight::OFFSET };
+    }
+}
+
+/// An integer that values are rounded to.
+pub(super) trait Whole: Copy {
+    /// From the bits of 1.5 · 2²³ plus the integer, whose low bits are those of the integer.
+    fn from_bits(bits: u32) -> Self;
+}
+
+impl Whole for i8 {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i8 {
+        bits as i8
+    }
+}
+
+impl Whole for i16 {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i16 {
+        bits as i16
+    }
+}
+
+/// Rounds values to integers of at most `top` in size; gives the step.
+pub(super) struct Round<'a, I> {
+    pub(super) values: &'a [f32],
+    pub(super) top: f32,
+    pub(super) integers: &'a mut [I],
+}
+
+impl<I: Whole> Work for Round<'_, I> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        /// 1.5 · 2²³: adding it leaves no bits for a fraction.
+        const ROUND: f32 = 12_582_912.0;
+        const LANES: usize = 16;
+        let mut lanes = [0.0_f32; LANES];
+        let (chunks, left) = self.values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] = lanes[i].max(chunk[i].abs());
+            }
+        }
+        let greatest = lanes.iter().fold(0.0_f32, |greatest, &value| greatest.max(value));
+        let greatest = left.iter().fold(greatest, |greatest, value| greatest.max(value.abs()));
+        let step = if greatest > 0.0 { greatest / self.top } else { 1.0 };
+        let inverse = 1.0 / step;
+        for (integer, &value) in self.integers.iter_mut().zip(self.values) {
+            let clipped = (value * inverse).max(-self.top).min(self.top);
+            *integer = I::from_bits((clipped + ROUND).to_bits());
+        }
+        step
     }
 }

@@ -116,3 +116,43 @@ fn degenerate_samples_make_usable_codes() {
         assert!(out[0] < out[1] && out[1] < out[2], "{out:?}");
     }
 }
+
+#[test]
+fn edge_codes_leave_out_far_neighbours_and_hardly_any_near_one() {
+    for (metric, dim) in [(Metric::Euclidean, 130), (Metric::Cosine, 57), (Metric::DotProduct, 40)] {
+        let (data, codes) = coded(metric, dim, 400);
+        let mut edges = EdgeCodes::new(&codes, 40);
+        edges.grow(400);
+        let nodes: Vec<u32> = (0..400).collect();
+        let links: Vec<Vec<u32>> = nodes.iter().map(|&node| (1..=40).map(|i| (node + 9 * i) % 400).collect()).collect();
+        edges.set_all(&codes, &nodes, |node| &links[node as usize]);
+        let (mut kept, mut missed, mut inside, mut all) = (0, 0, 0, 0);
+        let mut query = TraversalQuery::default();
+        let mut distances = vec![0.0; 400];
+        for vector in Rng(9).vectors(30, dim).chunks(dim) {
+            assert!(codes.prepare(vector, &mut query));
+            codes.score(&query, &nodes, &mut distances);
+            let mut sorted = distances.clone();
+            sorted.sort_by(f32::total_cmp);
+            let limit = sorted[80];
+            let mut estimate = edges.query(&query, 1.0);
+            for &node in nodes.iter().step_by(7) {
+                for (block, links) in links[node as usize].chunks(32).enumerate() {
+                    let mask = u32::MAX >> (32 - links.len());
+                    let near = edges.near(&mut estimate, node, block, distances[node as usize], limit, mask);
+                    assert_eq!(near & !mask, 0);
+                    for (lane, &neighbour) in links.iter().enumerate() {
+                        let (is_kept, is_inside) = (near >> lane & 1, distances[neighbour as usize] < limit);
+                        kept += is_kept;
+                        inside += u32::from(is_inside);
+                        missed += u32::from(is_inside && is_kept == 0);
+                        all += 1;
+                    }
+                }
+            }
+        }
+        assert!(missed * 10 <= inside, "{metric}: {missed} of {inside} missed");
+        assert!(kept * 5 < all * 4, "{metric}: {kept} of {all} kept, {inside} inside");
+        assert_eq!(data.len(), 400 * dim);
+    }
+}
