@@ -199,12 +199,12 @@ impl Hnsw {
             return;
         };
         match &mut self.edges {
-            Some((edges, trained)) if *trained == self.space.trained() => {
+            Some((edges, trained)) if *trained == self.space.trainings() => {
                 edges.refresh(codes, &mut self.graph, &self.nodes);
             }
             edges => {
                 // Codes of links from other codes of rows mean nothing.
-                *edges = Some((Edges::new(codes, &mut self.graph, &self.nodes), self.space.trained()));
+                *edges = Some((Edges::new(codes, &mut self.graph, &self.nodes), self.space.trainings()));
             }
         }
     }

@@ -98,7 +98,7 @@ thread_local! {
 
 impl Space {
     /// How often codes were trained.
-    pub(crate) fn trained(&self) -> usize {
+    pub(crate) fn trainings(&self) -> usize {
         self.trainings
     }
 
