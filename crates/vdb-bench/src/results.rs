@@ -231,7 +231,10 @@ pub(crate) mod tests {
         Entry { name: "a".into(), label: "A".into(), rounds }
     }
 
-    pub(crate) fn results(entries: &[(&str, Outcome, &[(f64, f64)])]) -> Results {
+    /// A contender's key, what came of it, and the recall and speed of its settings.
+    type Given<'a> = (&'a str, Outcome, &'a [(f64, f64)]);
+
+    pub(crate) fn results(entries: &[Given<'_>]) -> Results {
         let entries = entries.iter().map(|&(name, ref outcome, rows)| Entry {
             name: name.into(),
             label: format!("{name} <&>"),

@@ -9,7 +9,7 @@ mod search;
 
 use crate::args::{Args, Bench, Command, DemoArgs, IndexArgs, IndexName};
 use std::io::Write;
-use vector_db_rs::{Metric, VectorDB, VectorDBBuilder, Profile};
+use vector_db_rs::{Metric, Profile, VectorDB, VectorDBBuilder};
 
 /// Runs the command that the arguments name, writing its results to `out`.
 ///

@@ -1,7 +1,7 @@
 //! The codes that bounds come from, kept in step with the rows.
 
-use crate::evenly;
 use crate::Vectors;
+use crate::evenly;
 use rayon::prelude::*;
 use vdb_distance::{AlignedVec, norm};
 use vdb_quant::{BoundedSq8, HeadBasis, HeadCodes, HeadRanges, HeadRow, Quantizer, Rotation};

@@ -148,8 +148,7 @@ impl WithScorer for Planning<'_> {
                 nearest = found[0];
                 let live: Vec<Candidate> =
                     found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
-                layers[usize::from(layer)] =
-                    select(space, vectors, &live, copy_distance, params.m, params.m);
+                layers[usize::from(layer)] = select(space, vectors, &live, copy_distance, params.m, params.m);
             }
             Plan { node, layers }
         })

@@ -19,8 +19,8 @@ mod space;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
-use graph::{Graph, MAX_LEVEL, NONE};
 use edges::Edges;
+use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
 use search::{AllLinks, Scratch};
 use space::{LinkFilter, Scorer, Space};
@@ -137,7 +137,10 @@ impl Hnsw {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes() + self.space.bytes() + self.edges.as_ref().map_or(0, |(edges, _)| edges.bytes()) + (self.dead.words().len() + self.nodes.words().len()) * 8
+        self.graph.bytes()
+            + self.space.bytes()
+            + self.edges.as_ref().map_or(0, |(edges, _)| edges.bytes())
+            + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
@@ -288,12 +291,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Gives distances computed and hops.
-    fn run(
-        &mut self,
-        scorer: &impl Scorer,
-        filter: &mut impl LinkFilter,
-        metric: Metric,
-    ) -> (usize, usize) {
+    fn run(&mut self, scorer: &impl Scorer, filter: &mut impl LinkFilter, metric: Metric) -> (usize, usize) {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);

@@ -116,8 +116,7 @@ impl Space {
     pub(crate) fn update(&mut self, vectors: &Vectors, offsets: &[u32]) {
         let live = vectors.live().count();
         let stale = live >= RETRAIN * self.trained && self.trained < PLENTY;
-        let codable =
-            vectors.metric() != Metric::Manhattan && vectors.dim() < MAX_DIM && !self.too_coarse;
+        let codable = vectors.metric() != Metric::Manhattan && vectors.dim() < MAX_DIM && !self.too_coarse;
         if codable && live >= LEAST_ROWS && (self.codes.is_none() || stale) {
             self.train(vectors);
         } else if let Some(codes) = &mut self.codes {
@@ -167,7 +166,9 @@ impl Space {
         let live: Vec<u32> = vectors.live().iter().collect();
         let mut others = evenly(&live, JUDGED_AGAINST);
         // Dense where the judged rows are, in case they are a crowd of their own.
-        others.extend(evenly(&unjudged, JUDGED_AGAINST).into_iter().filter(|&row| vectors.live().contains(row)));
+        others.extend(
+            evenly(&unjudged, JUDGED_AGAINST).into_iter().filter(|&row| vectors.live().contains(row)),
+        );
         others.sort_unstable();
         others.dedup();
         let judged = evenly(&unjudged, JUDGED_ROWS);

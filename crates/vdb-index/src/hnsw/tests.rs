@@ -1,8 +1,8 @@
 //! HNSW against brute force: recall, guarantees, determinism, deletes, crowds of copies, storage.
 
 use super::*;
-use vdb_distance::Metric;
 use crate::testing::{METRICS, Rng, brute_force, filled, recall};
+use vdb_distance::Metric;
 
 /// Walks the graph however small it is.
 const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };

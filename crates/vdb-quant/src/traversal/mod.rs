@@ -157,7 +157,8 @@ fn encode(basis: &TraversalBasis, vectors: &[&[f32]], rows: &mut [u8], fit: &mut
     let m = basis.m();
     let (heads, squares) = basis.place_rows(vectors);
     let stride = rows.len() / vectors.len().max(1);
-    for ((row, head), square) in rows.chunks_exact_mut(stride.max(1)).zip(heads.chunks_exact(m)).zip(squares) {
+    for ((row, head), square) in rows.chunks_exact_mut(stride.max(1)).zip(heads.chunks_exact(m)).zip(squares)
+    {
         fit.fit::<Eight>(head);
         Eight::pack(&fit.levels, &mut row[..m]);
         row[m..].fill(0);

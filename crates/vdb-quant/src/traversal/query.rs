@@ -1,7 +1,7 @@
 //! Queries of traversal codes: 8-bit integers in a buffer that is used again and again.
 
-use crate::kernels::int8::{FACTOR_BYTES, Scoring};
 use crate::kernels::compiled::{self, Work};
+use crate::kernels::int8::{FACTOR_BYTES, Scoring};
 use crate::scalar::Eight;
 use crate::{QueryCodes, Width};
 

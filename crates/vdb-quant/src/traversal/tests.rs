@@ -124,7 +124,8 @@ fn edge_codes_leave_out_far_neighbours_and_hardly_any_near_one() {
         let mut edges = EdgeCodes::new(&codes, 40);
         edges.grow(400);
         let nodes: Vec<u32> = (0..400).collect();
-        let links: Vec<Vec<u32>> = nodes.iter().map(|&node| (1..=40).map(|i| (node + 9 * i) % 400).collect()).collect();
+        let links: Vec<Vec<u32>> =
+            nodes.iter().map(|&node| (1..=40).map(|i| (node + 9 * i) % 400).collect()).collect();
         edges.set_all(&codes, &nodes, |node| &links[node as usize]);
         let (mut kept, mut missed, mut inside, mut all) = (0, 0, 0, 0);
         let mut query = TraversalQuery::default();
