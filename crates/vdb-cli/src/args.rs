@@ -77,9 +77,6 @@ pub(crate) struct IndexArgs {
     /// HNSW: beam width while building
     #[arg(long, default_value_t = 200)]
     pub(crate) ef_construction: usize,
-    /// HNSW: keep codes of the links, too: faster searches, more memory
-    #[arg(long)]
-    pub(crate) fast: bool,
     /// LSH: family of hash functions
     #[arg(long, value_enum, default_value_t = LshFamilyName::CrossPolytope)]
     pub(crate) lsh_family: LshFamilyName,

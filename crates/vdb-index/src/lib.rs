@@ -40,7 +40,7 @@ mod vectors;
 pub use bitset::BitSet;
 pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
-pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts, Profile};
+pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
 pub use ivf::{Ivf, IvfParams, IvfParts};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};

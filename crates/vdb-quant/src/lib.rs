@@ -41,4 +41,4 @@ pub use scalar::{
     BoundedQuery, BoundedSq, BoundedSq4, BoundedSq8, Eight, Four, QueryPrecision, Sq, Sq4, Sq8, SqQuery,
     Width,
 };
-pub use traversal::{EdgeCodes, EdgeQuery, TraversalBasis, TraversalCodes, TraversalQuery};
+pub use traversal::{TraversalBasis, TraversalCodes, TraversalQuery};

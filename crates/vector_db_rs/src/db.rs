@@ -5,7 +5,7 @@ use crate::index::{Core, IndexParams, check_ivf, check_range};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
-use vdb_index::{CodeKind, CodedParams, LshFamily, Profile};
+use vdb_index::{CodeKind, CodedParams, LshFamily};
 
 /// Records with vectors, searchable by nearness.
 ///
@@ -264,13 +264,6 @@ impl VectorDBBuilder {
     /// 200.
     pub fn ef_construction(mut self, ef_construction: usize) -> Self {
         self.params.hnsw.ef_construction = ef_construction;
-        self
-    }
-
-    /// HNSW: what is kept beside the links: see [`Profile`]. Not part of a file: a loaded database is compact. Default
-    /// compact.
-    pub fn profile(mut self, profile: Profile) -> Self {
-        self.params.profile = profile;
         self
     }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use vdb_distance::Metric;
 use vdb_index::{
     Answer, BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Ivf, IvfParams, Lsh, LshParams,
-    MAX_ROWS, Profile, Request,
+    MAX_ROWS, Request,
 };
 
 /// What every index does.
@@ -37,7 +37,6 @@ pub trait VectorIndex {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexParams {
     pub(crate) hnsw: HnswParams,
-    pub(crate) profile: Profile,
     pub(crate) ef_search: usize,
     pub(crate) lsh: LshParams,
     /// Flat: the codes to scan; `None` for the exact scan.
@@ -51,7 +50,6 @@ impl Default for IndexParams {
     fn default() -> Self {
         Self {
             hnsw: HnswParams::default(),
-            profile: Profile::default(),
             ef_search: 64,
             lsh: LshParams::default(),
             ivf: IvfParams::default(),
@@ -84,11 +82,7 @@ impl Index {
                 ),
             },
             IndexType::LSH => Index::Lsh(Lsh::new(params.lsh)),
-            IndexType::HNSW => {
-                let mut hnsw = Hnsw::new(params.hnsw);
-                hnsw.set_profile(params.profile);
-                Index::Hnsw(hnsw)
-            }
+            IndexType::HNSW => Index::Hnsw(Hnsw::new(params.hnsw)),
             IndexType::IVF => Index::Ivf(Ivf::new(params.ivf)),
         }
     }

@@ -68,5 +68,5 @@ pub use random::{generate_random_vectors, generate_random_vectors_seeded};
 pub use record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions, SearchResult, VectorRecord};
 pub use vdb_distance::Metric;
 pub use vdb_index::CodeKind as Quantizer;
-pub use vdb_index::{LshFamily, Profile};
+pub use vdb_index::LshFamily;
 pub use vdb_storage::StorageError;

@@ -130,9 +130,7 @@ fn label(args: &AnnArgs) -> String {
             Some(quantizer) => format!("vdb flat {quantizer}"),
         },
         IndexName::Lsh => lsh_label(p),
-        IndexName::Hnsw => {
-            format!("vdb hnsw M{} efc{}{}", p.m, p.ef_construction, if p.fast { " fast" } else { "" })
-        }
+        IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
         IndexName::Ivf => {
             let lists = p.lists.map_or("auto".to_owned(), |lists| lists.to_string());
             format!("vdb ivf {lists}x{}{}", p.bits, if p.spill { " spill" } else { "" })

@@ -9,7 +9,7 @@ mod search;
 
 use crate::args::{Args, Bench, Command, DemoArgs, IndexArgs, IndexName};
 use std::io::Write;
-use vector_db_rs::{Metric, Profile, VectorDB, VectorDBBuilder};
+use vector_db_rs::{Metric, VectorDB, VectorDBBuilder};
 
 /// Runs the command that the arguments name, writing its results to `out`.
 ///
@@ -35,7 +35,6 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .index(index.into())
         .m(parameters.m)
         .ef_construction(parameters.ef_construction)
-        .profile(if parameters.fast { Profile::Fast } else { Profile::Compact })
         .lsh_family(parameters.lsh_family.into())
         .num_tables(parameters.num_tables)
         .num_functions(parameters.num_functions)

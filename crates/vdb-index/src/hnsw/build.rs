@@ -73,7 +73,6 @@ impl Hnsw {
         if order.len() > 1 {
             self.connect(vectors);
         }
-        self.update_edges();
     }
 
     fn insert_batch(&mut self, vectors: &Vectors, batch: &[u32]) {

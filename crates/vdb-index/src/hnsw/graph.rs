@@ -3,7 +3,6 @@
 //! A row holds the ids of a node's neighbours, then [`NONE`]. Base rows start on cache lines. The level of a node
 //! depends on the seed and its offset alone, so an offset that is used again keeps its rows.
 
-use crate::BitSet;
 use crate::hash::unit_interval;
 use vdb_distance::{AlignedVec, prefetch};
 
@@ -26,8 +25,6 @@ pub(crate) struct Graph {
     upper: Vec<u32>,
     /// The node that searches start from, on its top layer.
     pub(crate) entry: Option<u32>,
-    /// Nodes whose base row is as it was when their links were coded.
-    pub(crate) coded: BitSet,
 }
 
 impl Graph {
@@ -40,7 +37,6 @@ impl Graph {
             upper_start: Vec::new(),
             upper: Vec::new(),
             entry: None,
-            coded: BitSet::default(),
         }
     }
 
@@ -104,9 +100,6 @@ impl Graph {
 
     /// Replaces the neighbours of `node` on `layer`.
     pub(crate) fn set_links(&mut self, layer: u8, node: u32, links: &[u32]) {
-        if layer == 0 {
-            self.coded.remove(node);
-        }
         let range = self.row_range(layer, node);
         let row = if layer == 0 { &mut self.base[range] } else { &mut self.upper[range] };
         row[..links.len()].copy_from_slice(links);

@@ -9,7 +9,6 @@
 //! neighbours are linked past them and the offsets are free again. After every bulk change each live node is reachable.
 
 mod build;
-mod edges;
 mod graph;
 mod repair;
 mod rerank;
@@ -19,11 +18,10 @@ mod space;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
-use edges::Edges;
 use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
-use search::{AllLinks, Scratch};
-use space::{LinkFilter, Scorer, Space};
+use search::Scratch;
+use space::{Scorer, Space};
 use vdb_distance::Metric;
 
 /// Parameters of the graph, fixed when it is made.
@@ -47,17 +45,6 @@ impl Default for HnswParams {
     }
 }
 
-/// What a graph keeps beside its links and the codes of its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Profile {
-    /// Nothing.
-    #[default]
-    Compact,
-    /// One bit a coordinate of every link, so that a walk looks at fewer neighbours: 32 to 48 bytes a link more for
-    /// vectors of a few hundred dimensions.
-    Fast,
-}
-
 /// The graph index.
 #[derive(Debug, Clone)]
 pub struct Hnsw {
@@ -69,9 +56,6 @@ pub struct Hnsw {
     nodes: BitSet,
     /// What distances are measured by.
     space: Space,
-    profile: Profile,
-    /// Codes of the links, in the fast profile, and which training of the space they are of.
-    edges: Option<(Edges, usize)>,
 }
 
 /// What a graph looks like.
@@ -125,8 +109,6 @@ impl Hnsw {
             dead: BitSet::default(),
             nodes: BitSet::default(),
             space: Space::default(),
-            profile: Profile::default(),
-            edges: None,
         }
     }
 
@@ -137,10 +119,7 @@ impl Hnsw {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes()
-            + self.space.bytes()
-            + self.edges.as_ref().map_or(0, |(edges, _)| edges.bytes())
-            + (self.dead.words().len() + self.nodes.words().len()) * 8
+        self.graph.bytes() + self.space.bytes() + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
@@ -176,14 +155,8 @@ impl Hnsw {
         };
         let (computed, hops) = self
             .space
-            .with_coded_query(request.query, |scorer| match &self.edges {
-                Some((edges, _)) => {
-                    let mut filter = edges.filter(&self.graph, scorer.query);
-                    walk.run(scorer, &mut filter, vectors.metric())
-                }
-                None => walk.run(scorer, &mut AllLinks, vectors.metric()),
-            })
-            .unwrap_or_else(|| walk.run(&query, &mut AllLinks, vectors.metric()));
+            .with_coded_query(request.query, |scorer| walk.run(scorer, vectors.metric()))
+            .unwrap_or_else(|| walk.run(&query, vectors.metric()));
         let top = walk.top;
         let hits = top.into_sorted();
         if hits.len() < k {
@@ -193,37 +166,6 @@ impl Hnsw {
             return answer;
         }
         Answer { hits, exact: false, distance_computations: computed, hops }
-    }
-
-    /// Keeps codes of links in the fast profile, and none in the compact one.
-    fn update_edges(&mut self) {
-        let Some(codes) = self.space.codes().filter(|_| self.profile == Profile::Fast) else {
-            self.edges = None;
-            return;
-        };
-        match &mut self.edges {
-            Some((edges, trained)) if *trained == self.space.trainings() => {
-                edges.refresh(codes, &mut self.graph, &self.nodes);
-            }
-            edges => {
-                // Codes of links from other codes of rows mean nothing.
-                *edges = Some((Edges::new(codes, &mut self.graph, &self.nodes), self.space.trainings()));
-            }
-        }
-    }
-
-    /// Changes the profile. Answers may change with it within their recall.
-    ///
-    /// # Complexity
-    /// The fast one codes every link, which takes a few per cent of what building took.
-    pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = profile;
-        self.update_edges();
-    }
-
-    /// The profile.
-    pub fn profile(&self) -> Profile {
-        self.profile
     }
 
     /// Counts nodes, links and unreachable nodes.
@@ -291,11 +233,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Gives distances computed and hops.
-    fn run(&mut self, scorer: &impl Scorer, filter: &mut impl LinkFilter, metric: Metric) -> (usize, usize) {
+    fn run(&mut self, scorer: &impl Scorer, metric: Metric) -> (usize, usize) {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
-            let found = scratch.search_filtered(self.graph, scorer, filter, 0, nearest, self.ef);
+            let found = scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
             let matching = found.iter().copied().filter(|found| self.matching.contains(found.node));
             let compared = rerank(self.query, matching, metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)

@@ -67,7 +67,6 @@ impl Hnsw {
                 self.nodes.iter().max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
         }
         self.connect(vectors);
-        self.update_edges();
         freed
     }
 

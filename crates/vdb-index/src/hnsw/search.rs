@@ -6,11 +6,9 @@
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
 use super::graph::{Graph, NONE};
-use super::space::{LinkFilter, Scorer};
+use super::space::Scorer;
 use std::cell::RefCell;
 
-/// Links that a filter looks at together.
-const FILTER_BLOCK: usize = 32;
 /// The most links of a row.
 const MAX_LINKS: usize = 256;
 
@@ -51,7 +49,6 @@ impl Entry {
         self.0 & 1 == 1
     }
 
-    #[inline(always)]
     fn distance(self) -> f32 {
         let ordered = (self.0 >> 32) as u32;
         let mask = if ordered & 0x8000_0000 == 0 { u32::MAX } else { 0x8000_0000 };
@@ -91,19 +88,13 @@ impl Beam {
         self.next = self.next.min(place);
     }
 
-    /// Marks the nearest unexpanded entry and gives it.
+    /// Marks the nearest unexpanded entry and gives its node.
     #[inline(always)]
-    fn expand_next(&mut self) -> Option<Entry> {
+    fn expand_next(&mut self) -> Option<u32> {
         let place = self.peek()?;
         self.next = place + 1;
         self.entries[place].0 |= 1;
-        Some(self.entries[place])
-    }
-
-    /// A distance at which a node does not come in any more; `None` while there is room.
-    #[inline(always)]
-    fn limit(&self) -> Option<f32> {
-        (self.entries.len() == self.ef).then(|| self.entries[self.ef - 1].distance())
+        Some(self.entries[place].node())
     }
 
     #[inline(always)]
@@ -144,21 +135,6 @@ impl Default for Scratch {
     }
 }
 
-/// No link is left out.
-pub(crate) struct AllLinks;
-
-impl LinkFilter for AllLinks {
-    fn applies(&self, _: u32) -> bool {
-        false
-    }
-
-    fn prefetch(&self, _: u32) {}
-
-    fn near(&mut self, _: u32, _: usize, _: f32, _: f32, links: u32) -> u32 {
-        links
-    }
-}
-
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -193,19 +169,6 @@ impl Scratch {
         entry: Candidate,
         ef: usize,
     ) -> &[Candidate] {
-        self.search_filtered(graph, scorer, &mut AllLinks, layer, entry, ef)
-    }
-
-    /// The same, passing over links that `filter` leaves out.
-    pub(crate) fn search_filtered(
-        &mut self,
-        graph: &Graph,
-        scorer: &impl Scorer,
-        filter: &mut impl LinkFilter,
-        layer: u8,
-        entry: Candidate,
-        ef: usize,
-    ) -> &[Candidate] {
         self.new_epoch(graph.len());
         let Scratch { visited, epoch, beam, fresh, distances, found, computed, hops } = self;
         let epoch = *epoch;
@@ -213,42 +176,23 @@ impl Scratch {
         beam.reset(ef);
         beam.insert(Entry::new(entry.distance, entry.node));
         visited[entry.node as usize] = epoch;
-        while let Some(expanded) = beam.expand_next() {
-            let node = expanded.node();
+        while let Some(node) = beam.expand_next() {
             *hops += 1;
             if layer == 0
                 && let Some(runner_up) = beam.peek()
             {
-                let runner_up = beam.entries[runner_up].node();
-                graph.prefetch(runner_up);
-                filter.prefetch(runner_up);
+                graph.prefetch(beam.entries[runner_up].node());
             }
-            let limit = beam.limit();
             let mut count = 0;
-            let row = graph.row(layer, node);
-            let mut visit = |neighbour: u32| {
+            for &neighbour in graph.row(layer, node) {
+                if neighbour == NONE {
+                    break;
+                }
                 // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
                 let seen = &mut visited[neighbour as usize];
                 fresh[count] = neighbour;
                 count += usize::from(*seen != epoch);
                 *seen = epoch;
-            };
-            match limit {
-                Some(limit) if filter.applies(node) => {
-                    for (block, links) in row.chunks(FILTER_BLOCK).enumerate() {
-                        let len = links.iter().position(|&id| id == NONE).unwrap_or(links.len());
-                        if len == 0 {
-                            break;
-                        }
-                        let all = u32::MAX >> (FILTER_BLOCK - len);
-                        let mut near = filter.near(node, block, expanded.distance(), limit, all);
-                        while near != 0 {
-                            visit(links[near.trailing_zeros() as usize]);
-                            near &= near - 1;
-                        }
-                    }
-                }
-                _ => row.iter().take_while(|&&neighbour| neighbour != NONE).for_each(|&id| visit(id)),
             }
             let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
             *computed += count;

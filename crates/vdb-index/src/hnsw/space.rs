@@ -60,16 +60,6 @@ impl Scorer for CodeScorer<'_> {
     }
 }
 
-/// Leaves out links whose targets are not near enough to be looked at.
-pub(crate) trait LinkFilter {
-    /// Whether it knows the links of a node.
-    fn applies(&self, node: u32) -> bool;
-    /// Asks for what it knows of a node's links ahead of its use.
-    fn prefetch(&self, node: u32);
-    /// Which of the 32 links of a node's block, those in `links`, may be nearer than `limit`; `distance` is the node's.
-    fn near(&mut self, node: u32, block: usize, distance: f32, limit: f32, links: u32) -> u32;
-}
-
 /// Work to be done with a scorer, whichever it is.
 pub(crate) trait WithScorer {
     type Output;
@@ -84,7 +74,6 @@ pub(crate) struct Space {
     lift: Option<Lift>,
     /// Rows there were when codes or lift were trained.
     trained: usize,
-    trainings: usize,
     /// Coded rows that no judgement has seen yet.
     unjudged: Vec<u32>,
     /// Whether codes were found too coarse for the data: a tight cluster far from the rest, say.
@@ -97,16 +86,6 @@ thread_local! {
 }
 
 impl Space {
-    /// How often codes were trained.
-    pub(crate) fn trainings(&self) -> usize {
-        self.trainings
-    }
-
-    /// The codes, where there are any.
-    pub(crate) fn codes(&self) -> Option<&TraversalCodes> {
-        self.codes.as_ref()
-    }
-
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.as_ref().map_or(0, TraversalCodes::bytes)
@@ -154,7 +133,6 @@ impl Space {
         let all: Vec<u32> = (0..vectors.len() as u32).collect();
         codes.set_all(&all, |offset| vectors.row(offset));
         (self.codes, self.lift, self.trained) = (Some(codes), None, live.len());
-        self.trainings += 1;
         self.unjudged = live;
         self.judge(vectors);
     }

@@ -12,13 +12,11 @@
 //! gives the same number.
 
 mod basis;
-mod edges;
 mod query;
 #[cfg(test)]
 mod tests;
 
 pub use basis::TraversalBasis;
-pub use edges::{EdgeCodes, EdgeQuery};
 pub use query::TraversalQuery;
 
 use crate::kernels::int8::FACTOR_BYTES;
