@@ -149,6 +149,9 @@ pub(crate) struct SearchArgs {
     /// HNSW: beam width
     #[arg(long)]
     pub(crate) ef_search: Option<usize>,
+    /// HNSW: share of the true neighbours to find, on average, unless a beam width is given [default: 0.95]
+    #[arg(long)]
+    pub(crate) target_recall: Option<f64>,
     /// LSH: records to compare [default: as many as find nine in ten neighbours]
     #[arg(long)]
     pub(crate) candidates: Option<usize>,
@@ -244,6 +247,9 @@ pub(crate) struct AnnArgs {
     /// oversampling for Flat with a quantizer
     #[arg(long, value_delimiter = ',')]
     pub(crate) params: Vec<usize>,
+    /// HNSW: shares of the true neighbours to find, comma-separated, instead of beam widths
+    #[arg(long, value_delimiter = ',', conflicts_with = "params")]
+    pub(crate) target_recall: Vec<f64>,
     /// Shortest time to spend on a setting, in seconds
     #[arg(long, default_value_t = 1.5)]
     pub(crate) seconds: f64,

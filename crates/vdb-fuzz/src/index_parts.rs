@@ -129,11 +129,16 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         base: reader.u32s(),
         upper: reader.u32s(),
         dead: reader.u32s(),
+        recalls: reader.u32s(),
+        changed: reader.u64(),
     };
     if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
         exercise(vectors, |vectors, request, changed| {
             changed.into_iter().for_each(|changed| hnsw.insert(vectors, &changed[..1]));
-            hnsw.search(vectors, request, 20)
+            match changed {
+                None => hnsw.search(vectors, request, 20),
+                Some(_) => hnsw.search_for_recall(vectors, request, 0.9),
+            }
         });
     }
 }
@@ -214,9 +219,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let params = HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 2 };
     let mut hnsw = Hnsw::new(params);
     hnsw.insert(few, &all(few));
-    let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
+    let HnswParts { levels, base, upper, entry, dead, recalls, changed, .. } = hnsw.to_parts();
     let hnsw = Writer::default().u64(4).u64(20).u64(0).u64(2).u64(u64::from(entry.unwrap_or(u32::MAX)));
-    let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead);
+    let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead).u32s(&recalls).u64(changed);
     let params = IvfParams { lists: Some(6), bits: 3, ..IvfParams::default() };
     let mut ivf = Ivf::new(params);
     ivf.insert(self::lists(), &all(self::lists()));

@@ -41,4 +41,6 @@ pub struct Answer {
     pub distance_computations: usize,
     /// How many nodes of a graph were expanded; 0 for other indexes.
     pub hops: usize,
+    /// The beam width that a walk of a graph took; `None` where no graph was walked.
+    pub ef_search: Option<usize>,
 }

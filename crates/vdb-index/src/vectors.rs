@@ -159,6 +159,11 @@ pub(crate) struct Lift {
 }
 
 impl Lift {
+    /// M.
+    pub(crate) fn max_norm(&self) -> f32 {
+        self.max_norm
+    }
+
     /// Recomputes every row's coordinate with M = the largest norm of a live row.
     pub(crate) fn train(&mut self, vectors: &Vectors) {
         let norms: Vec<f32> = (0..vectors.len() as u32).map(|i| norm(vectors.row(i))).collect();

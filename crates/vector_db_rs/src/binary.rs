@@ -4,7 +4,7 @@
 //! lengths against the number of rows, values for being finite, links for being in range.
 
 use crate::config::check_dimension;
-use crate::index::{Core, Index, IndexParams};
+use crate::index::{Core, Index, IndexParams, check_target_recall};
 use crate::store::{Metadata, RecordStore, Row, not_finite};
 use crate::{Error, IndexType};
 use std::collections::HashMap;
@@ -76,12 +76,17 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
             })?;
         }
         Index::Hnsw(hnsw) => {
-            let HnswParts { levels, base, upper, entry, dead, .. } = hnsw.to_parts();
+            let HnswParts { levels, base, upper, entry, dead, recalls, changed, .. } = hnsw.to_parts();
             file.write_section("hnsw.entry", |out| out.put_u32(entry.unwrap_or(NO_ENTRY)))?;
             file.write_section("hnsw.dead", |out| out.put_u32_slice(&dead))?;
             file.add_section("hnsw.levels", &levels)?;
             file.write_section("hnsw.base", |out| out.put_u32_slice(&base))?;
             file.write_section("hnsw.upper", |out| out.put_u32_slice(&upper))?;
+            file.write_section("hnsw.recall", |out| {
+                out.put_u64(core.params.target_recall.to_bits())?;
+                out.put_u64(changed)?;
+                out.put_u32_slice(&recalls)
+            })?;
         }
         Index::Ivf(ivf) => {
             let IvfParts { params, trained, probes, mean, centroids, lens, lists } = ivf.to_parts();
@@ -129,7 +134,7 @@ fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
         hnsw.ef_construction as u64,
         hnsw.exact_scan_factor as u64,
         hnsw.seed,
-        *ef_search as u64,
+        ef_search.unwrap_or(0) as u64,
         lsh.num_tables.unwrap_or(0) as u64,
         lsh.num_functions.unwrap_or(0) as u64,
         lsh.seed,
@@ -176,7 +181,7 @@ pub(crate) fn load(path: &Path) -> Result<Core, Error> {
         }
         IndexType::Flat => Index::Flat(file.flat(&vectors)?),
         IndexType::LSH => Index::Lsh(file.lsh(params.lsh, &vectors)?),
-        IndexType::HNSW => Index::Hnsw(file.hnsw(params.hnsw, &vectors)?),
+        IndexType::HNSW => Index::Hnsw(file.hnsw(&mut params, &vectors)?),
         IndexType::IVF => Index::Ivf(file.ivf(&mut params, &vectors)?),
     };
     let store =
@@ -256,6 +261,7 @@ impl Sections<'_> {
             .ok_or_else(|| self.damaged("config", format!("unknown hash family {family}")))?;
         let given = |number: usize| (number != 0).then_some(number);
         let (num_tables, num_functions) = (given(tables), given(functions));
+        let ef_search = given(ef_search);
         let lsh = LshParams { family, num_tables, num_functions, seed: lsh_seed as u64 };
         Ok(Config {
             dimension,
@@ -359,15 +365,28 @@ impl Sections<'_> {
         Lsh::from_parts(vectors, params, parts).map_err(|reason| self.damaged("lsh.fit", reason))
     }
 
-    fn hnsw(&mut self, params: HnswParams, vectors: &Vectors) -> Result<Hnsw, Error> {
+    /// The graph; the target recall, which `config` does not have, goes to `params`.
+    fn hnsw(&mut self, params: &mut IndexParams, vectors: &Vectors) -> Result<Hnsw, Error> {
         let entry = self.decode("hnsw.entry", |reader| reader.u32())?;
+        // Files of older versions do not have it.
+        let (mut recalls, mut changed) = (Vec::new(), 0);
+        if self.file.contains("hnsw.recall") {
+            let (target, known_changed, numbers) = self.decode("hnsw.recall", |reader| {
+                Ok((f64::from_bits(reader.u64()?), reader.u64()?, reader.u32_vec(reader.remaining() / 4)?))
+            })?;
+            check_target_recall(target).map_err(|reason| self.damaged("hnsw.recall", reason))?;
+            params.target_recall = target;
+            (recalls, changed) = (numbers, known_changed);
+        }
         let parts = HnswParts {
-            params,
+            params: params.hnsw,
             levels: self.file.section("hnsw.levels")?,
             base: self.numbers_to_end("hnsw.base")?,
             upper: self.numbers_to_end("hnsw.upper")?,
             entry: (entry != NO_ENTRY).then_some(entry),
             dead: self.numbers_to_end("hnsw.dead")?,
+            recalls,
+            changed,
         };
         Hnsw::from_parts(vectors, parts).map_err(|error| self.damaged("hnsw.base", error.to_string()))
     }

@@ -1,7 +1,7 @@
 //! [`VectorDB`], the database of the specification, and its builder.
 
 use crate::config::check_dimension;
-use crate::index::{Core, IndexParams, check_ivf, check_range};
+use crate::index::{Core, IndexParams, check_ivf, check_range, check_target_recall};
 use crate::record::{HitsAnswer, SearchAnswer, SearchOptions};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorIndex, VectorRecord};
 use vdb_distance::Metric;
@@ -267,9 +267,18 @@ impl VectorDBBuilder {
         self
     }
 
-    /// HNSW: beam width of searches that do not say their own (ef). Larger: better recall, slower. Default 64.
+    /// HNSW: beam width of searches that say neither theirs nor a target recall (ef). Larger: better recall, slower. Unless
+    /// set, searches aim at the [target recall](Self::target_recall).
     pub fn ef_search(mut self, ef_search: usize) -> Self {
-        self.params.ef_search = ef_search;
+        self.params.ef_search = Some(ef_search);
+        self
+    }
+
+    /// HNSW: the share of the true neighbours that searches are to find on average, more than 0 and at most 1, which makes
+    /// every search exact. How far a search goes for it, the index finds out on its own records. An `ef_search` goes before
+    /// it. Default 0.95.
+    pub fn target_recall(mut self, target_recall: f64) -> Self {
+        self.params.target_recall = target_recall;
         self
     }
 
@@ -355,10 +364,11 @@ impl VectorDBBuilder {
     /// [`Error::InvalidConfig`] names the parameter that is out of its range.
     pub fn build(self) -> Result<VectorDB, Error> {
         check_dimension(self.dimension)?;
-        let IndexParams { hnsw, ef_search, lsh, ivf, probes, .. } = self.params;
+        let IndexParams { hnsw, ef_search, target_recall, lsh, ivf, probes, .. } = self.params;
         check_range("m", hnsw.m, 2, 128)
             .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
-            .and_then(|()| check_range("ef_search", ef_search, 1, usize::MAX))
+            .and_then(|()| check_range("ef_search", ef_search.unwrap_or(1), 1, usize::MAX))
+            .and_then(|()| check_target_recall(target_recall))
             .and_then(|()| lsh.check())
             .and_then(|()| check_ivf(&ivf, probes))
             .map_err(Error::InvalidConfig)?;

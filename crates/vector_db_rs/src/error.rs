@@ -11,6 +11,10 @@ pub enum Error {
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
+    /// An option of a search is out of its range: fix the search.
+    #[error("invalid search: {0}")]
+    InvalidSearch(String),
+
     /// A record's vector has another number of values than the database: fix the record.
     #[error("record {id:?}: its vector has {got} dimensions, expected {expected}")]
     DimensionMismatch {

@@ -33,11 +33,16 @@ pub trait VectorIndex {
     fn size(&self) -> usize;
 }
 
+/// The recall that HNSW searches aim at by default.
+const TARGET_RECALL: f64 = 0.95;
+
 /// Parameters of every index; each uses its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct IndexParams {
     pub(crate) hnsw: HnswParams,
-    pub(crate) ef_search: usize,
+    /// The beam of HNSW searches; `None` leaves it to `target_recall`.
+    pub(crate) ef_search: Option<usize>,
+    pub(crate) target_recall: f64,
     pub(crate) lsh: LshParams,
     /// Flat: the codes to scan; `None` for the exact scan.
     pub(crate) coded: Option<CodedParams>,
@@ -50,7 +55,8 @@ impl Default for IndexParams {
     fn default() -> Self {
         Self {
             hnsw: HnswParams::default(),
-            ef_search: 64,
+            ef_search: None,
+            target_recall: TARGET_RECALL,
             lsh: LshParams::default(),
             ivf: IvfParams::default(),
             probes: None,
@@ -266,6 +272,7 @@ impl Core {
         k: usize,
         options: &SearchOptions,
     ) -> Result<HitsAnswer<'a>, Error> {
+        check_options(options)?;
         self.check_query(query)?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
@@ -280,6 +287,7 @@ impl Core {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<HitsAnswer<'a>>, Error> {
+        check_options(options)?;
         for (position, query) in queries.iter().enumerate() {
             self.check_query(query)
                 .map_err(|source| Error::InQueries { position, source: Box::new(source) })?;
@@ -320,11 +328,20 @@ impl Core {
             Index::Flat(flat) => flat.search(vectors, request),
             Index::Coded(coded) => coded.search(vectors, request, options.oversampling),
             Index::Lsh(lsh) => lsh.search(vectors, request, options.candidates),
-            Index::Hnsw(hnsw) => {
-                hnsw.search(vectors, request, options.ef_search.unwrap_or(self.params.ef_search))
-            }
+            Index::Hnsw(hnsw) => match self.beam(options) {
+                Beam::Wide(ef_search) => hnsw.search(vectors, request, ef_search),
+                Beam::ForRecall(target) => hnsw.search_for_recall(vectors, request, target),
+            },
             Index::Ivf(ivf) => ivf.search(vectors, request, options.probes.or(self.params.probes)),
         }
+    }
+
+    /// What a search says, or else the database; a beam goes before a recall.
+    fn beam(&self, options: &SearchOptions) -> Beam {
+        let wide = options.ef_search.map(Beam::Wide);
+        wide.or(options.target_recall.map(Beam::ForRecall))
+            .or(self.params.ef_search.map(Beam::Wide))
+            .unwrap_or(Beam::ForRecall(self.params.target_recall))
     }
 
     fn hits(&self, answer: &Answer) -> HitsAnswer<'_> {
@@ -340,6 +357,7 @@ impl Core {
             exact: answer.exact,
             distance_computations: answer.distance_computations,
             hops: answer.hops,
+            ef_search: answer.ef_search,
         }
     }
 
@@ -368,6 +386,23 @@ pub(crate) fn check_ivf(ivf: &IvfParams, probes: Option<usize>) -> Result<(), St
     check_range("lists", ivf.lists.unwrap_or(1), 1, 1 << 20)?;
     check_range("bits", usize::from(ivf.bits), 1, 8)?;
     check_range("probes", probes.unwrap_or(1), 1, usize::MAX)
+}
+
+fn check_options(options: &SearchOptions) -> Result<(), Error> {
+    options.target_recall.map_or(Ok(()), check_target_recall).map_err(Error::InvalidSearch)
+}
+
+pub(crate) fn check_target_recall(target: f64) -> Result<(), String> {
+    if target > 0.0 && target <= 1.0 {
+        return Ok(());
+    }
+    Err(format!("target_recall is {target}, expected more than 0 and at most 1"))
+}
+
+/// How wide HNSW searches are.
+enum Beam {
+    Wide(usize),
+    ForRecall(f64),
 }
 
 /// A batch on its way in.

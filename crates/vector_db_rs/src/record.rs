@@ -28,10 +28,11 @@ pub struct SearchResult {
 }
 
 /// How a search is to be done. The default asks for nothing special.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[must_use]
 pub struct SearchOptions {
     pub(crate) ef_search: Option<usize>,
+    pub(crate) target_recall: Option<f64>,
     pub(crate) candidates: Option<usize>,
     pub(crate) oversampling: Option<usize>,
     pub(crate) probes: Option<usize>,
@@ -46,9 +47,17 @@ impl SearchOptions {
     }
 
     /// Beam width of an HNSW search, at least `k` in effect: larger finds more of the true neighbours and takes longer.
-    /// Other indexes pay no heed to it.
+    /// It goes before a target recall. Other indexes pay no heed to it.
     pub fn ef_search(mut self, ef_search: usize) -> Self {
         self.ef_search = Some(ef_search);
+        self
+    }
+
+    /// The share of the true neighbours that an HNSW search is to find on average, more than 0 and at most 1, which is an
+    /// exact search. How far a search goes for it, the index found out on its own records; what it took is
+    /// [`SearchAnswer::ef_search`]. Other indexes pay no heed to it.
+    pub fn target_recall(mut self, target_recall: f64) -> Self {
+        self.target_recall = Some(target_recall);
         self
     }
 
@@ -100,6 +109,9 @@ pub struct SearchAnswer {
     pub distance_computations: usize,
     /// How many nodes of the graph were expanded; 0 for other indexes than HNSW.
     pub hops: usize,
+    /// HNSW: the beam width that the search took, as asked for or as it needed for the target recall; `None` where
+    /// everything was compared.
+    pub ef_search: Option<usize>,
 }
 
 /// A record that a search found, not copied.
@@ -139,6 +151,8 @@ pub struct HitsAnswer<'a> {
     pub distance_computations: usize,
     /// As [`SearchAnswer::hops`].
     pub hops: usize,
+    /// As [`SearchAnswer::ef_search`].
+    pub ef_search: Option<usize>,
 }
 
 impl HitsAnswer<'_> {
@@ -154,6 +168,7 @@ impl HitsAnswer<'_> {
             exact: self.exact,
             distance_computations: self.distance_computations,
             hops: self.hops,
+            ef_search: self.ef_search,
         }
     }
 }

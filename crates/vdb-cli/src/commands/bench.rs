@@ -31,7 +31,10 @@ const PROBES: [usize; 12] = [1, 2, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256];
 struct Row {
     set: String,
     label: String,
+    /// The setting; with a target recall, the mean beam width that it took.
     param: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_recall: Option<f64>,
     recall: f64,
     qps: f64,
     p50_us: f64,
@@ -50,6 +53,10 @@ struct Row {
 pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     ensure!(args.threads > 0, "--threads is 0, expected at least 1");
     ensure!(args.k > 0, "--k is 0, expected at least 1");
+    ensure!(
+        args.target_recall.is_empty() || args.index == IndexName::Hnsw,
+        "--target-recall goes with --index hnsw"
+    );
     ensure!(args.batch > 0, "--batch is 0, expected at least 1");
     let shortest = Duration::try_from_secs_f64(args.seconds);
     let shortest =
@@ -78,12 +85,13 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             build.as_secs_f64()
         )?;
     }
-    for param in params(args, db.size()) {
-        let run = measure(&db, &queries, args, param, shortest)?;
+    for setting in settings(args, db.size()) {
+        let run = measure(&db, &queries, args, setting, shortest)?;
         let row = Row {
             set: args.set.clone(),
             label: label(args),
-            param,
+            param: setting.param(&run),
+            target_recall: setting.target_recall(),
             recall: round(recall(&run.answers, &truth, args.k, set.metric), 10_000.0),
             qps: round(run.searched as f64 / run.wall.as_secs_f64(), 10.0),
             p50_us: round(run.percentile_us(0.50), 10.0),
@@ -103,7 +111,7 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
                 out,
                 "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances  {:>6} hops  {:>5} ns",
                 row.label,
-                param,
+                row.param,
                 row.recall,
                 row.qps,
                 row.p50_us,
@@ -114,7 +122,7 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             )?;
         }
         out.flush()?;
-        if row.recall > ENOUGH {
+        if row.recall > ENOUGH && row.target_recall.is_none() {
             break;
         }
     }
@@ -144,6 +152,48 @@ fn lsh_label(parameters: &IndexArgs) -> String {
     let number = |given: Option<usize>| given.map_or("auto".to_owned(), |number| number.to_string());
     let (tables, functions) = (number(parameters.num_tables), number(parameters.num_functions));
     format!("vdb lsh {} {tables}x{functions}", family.get_name())
+}
+
+/// How queries are searched.
+#[derive(Clone, Copy)]
+enum Setting {
+    Param(usize),
+    TargetRecall(f64),
+}
+
+impl Setting {
+    fn param(self, run: &Run<'_>) -> usize {
+        match self {
+            Setting::Param(param) => param,
+            Setting::TargetRecall(_) => run.ef_search.round() as usize,
+        }
+    }
+
+    fn target_recall(self) -> Option<f64> {
+        match self {
+            Setting::Param(_) => None,
+            Setting::TargetRecall(target) => Some(target),
+        }
+    }
+
+    fn options(self, index: IndexName) -> SearchOptions {
+        let options = SearchOptions::new();
+        match (index, self) {
+            (_, Setting::TargetRecall(target)) => options.target_recall(target),
+            (IndexName::Flat, Setting::Param(param)) => options.oversampling(param),
+            (IndexName::Lsh, Setting::Param(0)) => options,
+            (IndexName::Lsh, Setting::Param(param)) => options.candidates(param),
+            (IndexName::Hnsw, Setting::Param(param)) => options.ef_search(param),
+            (IndexName::Ivf, Setting::Param(param)) => options.probes(param),
+        }
+    }
+}
+
+fn settings(args: &AnnArgs, records: usize) -> Vec<Setting> {
+    match args.target_recall.as_slice() {
+        [] => params(args, records).into_iter().map(Setting::Param).collect(),
+        targets => targets.iter().copied().map(Setting::TargetRecall).collect(),
+    }
 }
 
 fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
@@ -185,6 +235,8 @@ struct Run<'a> {
     wall: Duration,
     distances: f64,
     hops: f64,
+    /// The mean beam width, of the queries that walked a graph.
+    ef_search: f64,
 }
 
 impl Run<'_> {
@@ -204,16 +256,10 @@ fn measure<'a>(
     db: &'a VectorDB,
     queries: &Matrix,
     args: &AnnArgs,
-    param: usize,
+    setting: Setting,
     shortest: Duration,
 ) -> anyhow::Result<Run<'a>> {
-    let options = match args.index {
-        IndexName::Flat => SearchOptions::new().oversampling(param),
-        IndexName::Lsh if param == 0 => SearchOptions::new(),
-        IndexName::Lsh => SearchOptions::new().candidates(param),
-        IndexName::Hnsw => SearchOptions::new().ef_search(param),
-        IndexName::Ivf => SearchOptions::new().probes(param),
-    };
+    let options = setting.options(args.index);
     for query in 0..queries.rows.min(20) {
         db.search_hits(queries.row(query), args.k, &options)?;
     }
@@ -240,7 +286,9 @@ fn measure<'a>(
     let expanded: usize = answers.iter().map(|answer| answer.hops).sum();
     let per_query = |total: usize| total as f64 / queries.rows as f64;
     let (distances, hops) = (per_query(computed), per_query(expanded));
-    Ok(Run { answers, times, searched, wall, distances, hops })
+    let widths: Vec<usize> = answers.iter().filter_map(|answer| answer.ef_search).collect();
+    let ef_search = widths.iter().sum::<usize>() as f64 / widths.len().max(1) as f64;
+    Ok(Run { answers, times, searched, wall, distances, hops, ef_search })
 }
 
 struct Worker<'a> {

@@ -13,6 +13,8 @@ use vector_db_rs::{SearchHit, SearchOptions, VectorDB};
 struct Answer<'a> {
     exact: bool,
     distance_computations: usize,
+    /// The beam width that a walk of a graph took.
+    ef_search: Option<usize>,
     seconds: f64,
     hits: Vec<Hit<'a>>,
 }
@@ -42,6 +44,9 @@ pub(crate) fn run(args: &SearchArgs, out: &mut dyn Write) -> anyhow::Result<()> 
     let mut options = SearchOptions::new().exact(args.exact);
     if let Some(ef_search) = args.ef_search {
         options = options.ef_search(ef_search);
+    }
+    if let Some(target_recall) = args.target_recall {
+        options = options.target_recall(target_recall);
     }
     if let Some(candidates) = args.candidates {
         options = options.candidates(candidates);
@@ -86,6 +91,7 @@ fn answer(
     let answer = Answer {
         exact: found.exact,
         distance_computations: found.distance_computations,
+        ef_search: found.ef_search,
         seconds: start.elapsed().as_secs_f64(),
         hits: found.hits.iter().map(Hit::from).collect(),
     };
@@ -97,7 +103,11 @@ fn answer(
         let fields: Vec<String> = hit.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         writeln!(out, "{:>3}. {}  distance {:.6}  {}", place + 1, hit.id, hit.distance, fields.join("  "))?;
     }
-    let kind = if answer.exact { "exact" } else { "approximate" };
+    let kind = match (answer.exact, answer.ef_search) {
+        (true, _) => "exact".to_owned(),
+        (false, None) => "approximate".to_owned(),
+        (false, Some(ef_search)) => format!("approximate (ef_search {ef_search})"),
+    };
     let (count, seconds) = (answer.distance_computations, answer.seconds);
     writeln!(out, "     {kind}, {count} of {} records compared, {:.0} us", db.size(), seconds * 1e6)?;
     Ok(())

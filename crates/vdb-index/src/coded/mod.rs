@@ -135,7 +135,7 @@ impl Coded {
         let prepared = codes.codec.query(codes.placement.code_metric(), &placed);
         let candidates = scan::Scan { codes, prepared: &prepared, matching: &matching }.nearest(wanted);
         let hits = rerank(&query, &candidates, TopK::new(k, request.tie_break));
-        Answer { hits, exact: false, distance_computations: candidates.len(), hops: 0 }
+        Answer { hits, exact: false, distance_computations: candidates.len(), ..Answer::default() }
     }
 
     /// Codes all rows again with the quantizer as it is. Nothing changes; it tells how fast rows are coded.

@@ -350,7 +350,12 @@ impl<'a> Progress<'a> {
     }
 
     fn into_answer(self) -> Answer {
-        Answer { hits: self.top.into_sorted(), exact: true, distance_computations: self.computed, hops: 0 }
+        Answer {
+            hits: self.top.into_sorted(),
+            exact: true,
+            distance_computations: self.computed,
+            ..Answer::default()
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl<'a> Scan<'a> {
 
     fn finish(&self, selection: Selection<'_>) -> Answer {
         let distance_computations = if self.k == 0 { 0 } else { self.matching.count() };
-        Answer { hits: selection.top.into_sorted(), exact: true, distance_computations, hops: 0 }
+        Answer { hits: selection.top.into_sorted(), exact: true, distance_computations, ..Answer::default() }
     }
 
     fn words(&self, words: Range<usize>) -> Selection<'a> {

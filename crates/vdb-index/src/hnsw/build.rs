@@ -63,16 +63,24 @@ impl Hnsw {
             self.nodes.insert(order[0]);
             done = 1;
         }
-        while done < order.len() {
-            let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
-            let len = (done / GROWTH).clamp(1, limit).min(order.len() - done);
-            self.insert_batch(vectors, &order[done..done + len]);
-            done += len;
-            progress(done);
+        self.changed = self.changed.saturating_add(order.len());
+        let kept_out = self.rows_to_keep_out(vectors, order.len());
+        for end in [order.len() - kept_out, order.len()] {
+            while done < end {
+                let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
+                let len = (done / GROWTH).clamp(1, limit).min(end - done);
+                self.insert_batch(vectors, &order[done..done + len]);
+                done += len;
+                progress(done);
+            }
+            if order.len() > 1 {
+                self.connect(vectors);
+            }
+            if end < order.len() {
+                self.calibrate(vectors, &order[end..]);
+            }
         }
-        if order.len() > 1 {
-            self.connect(vectors);
-        }
+        self.calibrate_again(vectors);
     }
 
     fn insert_batch(&mut self, vectors: &Vectors, batch: &[u32]) {

@@ -9,19 +9,23 @@
 //! neighbours are linked past them and the offsets are free again. After every bulk change each live node is reachable.
 
 mod build;
+mod calibrate;
 mod graph;
 mod repair;
 mod rerank;
 mod search;
 mod select;
 mod space;
+mod stop;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
+use calibrate::{Effort, Table};
 use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
+use stop::{Squared, Within};
 use vdb_distance::Metric;
 
 /// Parameters of the graph, fixed when it is made.
@@ -56,6 +60,10 @@ pub struct Hnsw {
     nodes: BitSet,
     /// What distances are measured by.
     space: Space,
+    /// How far walks go for a recall.
+    recalls: Option<Table>,
+    /// Rows that came, changed or went since that was found out.
+    changed: usize,
 }
 
 /// What a graph looks like.
@@ -88,6 +96,10 @@ pub struct HnswParts {
     pub entry: Option<u32>,
     /// Deleted nodes still in the graph, ascending.
     pub dead: Vec<u32>,
+    /// How far walks go for a recall, in a versioned form of its own; empty while there is no telling.
+    pub recalls: Vec<u32>,
+    /// Rows that came, changed or went since that was found out.
+    pub changed: u64,
 }
 
 /// Why stored arrays are no graph.
@@ -109,6 +121,8 @@ impl Hnsw {
             dead: BitSet::default(),
             nodes: BitSet::default(),
             space: Space::default(),
+            recalls: None,
+            changed: 0,
         }
     }
 
@@ -131,6 +145,43 @@ impl Hnsw {
     /// # Panics
     /// When the query has another dimension than the vectors.
     pub fn search(&self, vectors: &Vectors, request: &Request<'_>, ef_search: usize) -> Answer {
+        self.search_with(vectors, request, |k, share| {
+            (Effort::beam((ef_search.max(k) as f64 / share).ceil() as usize), None)
+        })
+    }
+
+    /// The nearest matching rows that a walk finds which goes on for as long as it takes to find a share `target` of
+    /// them, by what the graph saw of its own rows; k hits whenever k rows match. The width of the beam depends on the
+    /// query.
+    ///
+    /// A target of 1 is an exact search. The exact scan answers as under [`search`](Self::search).
+    ///
+    /// # Panics
+    /// When the query has another dimension than the vectors.
+    pub fn search_for_recall(&self, vectors: &Vectors, request: &Request<'_>, target: f64) -> Answer {
+        if target >= 1.0 {
+            return FlatScan.search(vectors, request);
+        }
+        self.search_with(vectors, request, |k, share| {
+            // The k nearest of a share of the rows are the k / share nearest of all.
+            let k = (k as f64 / share).ceil() as usize;
+            match &self.recalls {
+                Some(recalls) => {
+                    let effort = recalls.effort(k, target);
+                    (effort, Some(Within { squared: Squared::CODED, k, threshold: effort.threshold }))
+                }
+                None => (Effort::guess(k, target), None),
+            }
+        })
+    }
+
+    /// Searches with the effort for k hits and a share of matching rows.
+    fn search_with(
+        &self,
+        vectors: &Vectors,
+        request: &Request<'_>,
+        effort: impl FnOnce(usize, f64) -> (Effort, Option<Within>),
+    ) -> Answer {
         let matching = request.matching(vectors);
         let k = request.k.min(matching.count());
         if k == 0 {
@@ -141,8 +192,10 @@ impl Hnsw {
             return FlatScan.search(vectors, request);
         };
         let share = matching.count() as f64 / self.nodes.count().max(1) as f64;
-        let ef = (ef_search.max(k) as f64 / share).ceil() as usize;
-        if matching.count() <= ef.saturating_mul(self.params.exact_scan_factor) || query.is_undirected() {
+        let (effort, stop) = effort(k, share);
+        if matching.count() <= effort.ef.saturating_mul(self.params.exact_scan_factor)
+            || query.is_undirected()
+        {
             return FlatScan.search(vectors, request);
         }
         let mut walk = Walk {
@@ -150,13 +203,20 @@ impl Hnsw {
             matching: &matching,
             query: &query,
             entry,
-            ef: ef.min(self.graph.len()),
+            ef: effort.most.min(self.graph.len()),
+            stop,
             top: TopK::new(k, request.tie_break),
         };
         let (computed, hops) = self
             .space
             .with_coded_query(request.query, |scorer| walk.run(scorer, vectors.metric()))
-            .unwrap_or_else(|| walk.run(&query, vectors.metric()));
+            .unwrap_or_else(|| {
+                if let Some(stop) = &mut walk.stop {
+                    stop.squared = Squared::plain(vectors, &self.space, request.query);
+                }
+                walk.run(&query, vectors.metric())
+            });
+        let ef_search = Some(walk.ef);
         let top = walk.top;
         let hits = top.into_sorted();
         if hits.len() < k {
@@ -165,7 +225,7 @@ impl Hnsw {
             answer.hops = hops;
             return answer;
         }
-        Answer { hits, exact: false, distance_computations: computed, hops }
+        Answer { hits, exact: false, distance_computations: computed, hops, ef_search }
     }
 
     /// Counts nodes, links and unreachable nodes.
@@ -198,6 +258,8 @@ impl Hnsw {
             upper: upper.to_vec(),
             entry: self.graph.entry,
             dead: self.dead.iter().collect(),
+            recalls: self.recalls.as_ref().map(Table::to_numbers).unwrap_or_default(),
+            changed: self.changed as u64,
         }
     }
 
@@ -207,7 +269,7 @@ impl Hnsw {
     /// When array lengths do not fit each other, an id is out of range or a node is linked above its top layer.
     pub fn from_parts(vectors: &Vectors, parts: HnswParts) -> Result<Self, GraphError> {
         check_parts(vectors, &parts)?;
-        let HnswParts { params, levels, base, upper, entry, dead } = parts;
+        let HnswParts { params, levels, base, upper, entry, dead, recalls, changed } = parts;
         let mut hnsw = Self::new(params);
         hnsw.graph = Graph::from_rows(params.m, &levels, &base, &upper);
         hnsw.graph.entry = entry;
@@ -217,6 +279,11 @@ impl Hnsw {
             hnsw.nodes.insert(node);
         }
         hnsw.space.update(vectors, &[]);
+        hnsw.recalls = Table::from_numbers(&recalls).map_err(GraphError)?;
+        // Without a table, as old files are, all rows count as new.
+        let fresh = if hnsw.recalls.is_some() { 0 } else { vectors.live().count() };
+        hnsw.changed = (changed as usize).max(fresh);
+        hnsw.calibrate_again(vectors);
         Ok(hnsw)
     }
 }
@@ -227,7 +294,9 @@ struct Walk<'a> {
     matching: &'a BitSet,
     query: &'a Query<'a>,
     entry: u32,
+    /// The width of the beam; after the walk, what was made use of.
     ef: usize,
+    stop: Option<Within>,
     top: TopK<'a>,
 }
 
@@ -237,7 +306,14 @@ impl Walk<'_> {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
-            let found = scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
+            let found = match &mut self.stop {
+                None => scratch.search_layer(self.graph, scorer, 0, nearest, self.ef),
+                Some(stop) => {
+                    scratch.search_layer_until(self.graph, scorer, 0, nearest, self.ef, stop);
+                    self.ef = scratch.beam().widest();
+                    scratch.found()
+                }
+            };
             let matching = found.iter().copied().filter(|found| self.matching.contains(found.node));
             let compared = rerank(self.query, matching, metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
@@ -247,7 +323,7 @@ impl Walk<'_> {
 
 fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
     let fail = |what: String| Err(GraphError(what));
-    let HnswParts { params, levels, base, upper, entry, dead } = parts;
+    let HnswParts { params, levels, base, upper, entry, dead, .. } = parts;
     let (m, nodes) = (params.m, levels.len());
     if !(2..=128).contains(&m) || params.ef_construction == 0 {
         return fail(format!("m is {m} and ef_construction {}", params.ef_construction));

@@ -26,6 +26,7 @@ impl Hnsw {
         if !self.nodes.contains(offset) || !self.dead.insert(offset) {
             return Vec::new();
         }
+        self.changed = self.changed.saturating_add(1);
         let dead = self.dead.count();
         let nodes = self.nodes.count();
         if dead == nodes || (dead >= DEAD_MIN && dead * DEAD_SHARE > nodes) {
@@ -38,7 +39,7 @@ impl Hnsw {
     ///
     /// A node's candidates are its live neighbours and the live neighbours of its deleted ones (Singh et al.,
     /// FreshDiskANN 2021, algorithm 4).
-    fn repair(&mut self, vectors: &Vectors) -> Vec<u32> {
+    pub(super) fn repair(&mut self, vectors: &Vectors) -> Vec<u32> {
         let freed: Vec<u32> = self.dead.iter().collect();
         let work: Vec<(u8, u32)> = self
             .live()

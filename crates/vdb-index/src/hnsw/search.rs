@@ -27,7 +27,7 @@ impl Candidate {
 
 /// A candidate in one number that orders as (distance, node): the distance's bits in the order of their values, the
 /// node, and whether it is expanded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry(u64);
 
 impl Entry {
@@ -58,11 +58,31 @@ impl Entry {
 
 /// The nearest nodes seen so far, sorted, at most `ef` of them.
 #[derive(Debug, Default)]
-struct Beam {
+pub(super) struct Beam {
     entries: Vec<Entry>,
     ef: usize,
     /// Every entry before this one is expanded.
     next: usize,
+    /// Nodes from here on are not taken in.
+    limit: Entry,
+    /// The width of a beam that would have expanded what this one has.
+    widest: usize,
+}
+
+/// When a walk stops before all of its beam is expanded.
+pub(super) trait StopRule {
+    /// Asked before the nearest unexpanded entry, the one at `place`, is expanded.
+    fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool;
+}
+
+/// Expands all of the beam.
+pub(super) struct WholeBeam;
+
+impl StopRule for WholeBeam {
+    #[inline(always)]
+    fn is_over(&mut self, _: &mut Beam, _: usize) -> bool {
+        false
+    }
 }
 
 impl Beam {
@@ -70,12 +90,41 @@ impl Beam {
         self.entries.clear();
         self.ef = ef;
         self.next = 0;
+        self.limit = Entry(u64::MAX);
+        self.widest = 0;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The distance of the entry at `place`.
+    #[inline(always)]
+    pub(super) fn distance(&self, place: usize) -> f32 {
+        self.entries[place].distance()
+    }
+
+    /// The nearest `count` nodes.
+    pub(super) fn nodes(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().take(count).map(|entry| entry.node())
+    }
+
+    /// The width of a beam that would have expanded what this one has.
+    pub(super) fn widest(&self) -> usize {
+        self.widest
+    }
+
+    /// From now on takes in no node that is both farther than `distance` and not among the nearest `least`, of which
+    /// there are as many.
+    #[inline(always)]
+    pub(super) fn limit_to(&mut self, distance: f32, least: usize) {
+        self.limit = Entry::new(distance, 0).max(self.entries[least - 1]);
     }
 
     #[inline(always)]
     fn insert(&mut self, entry: Entry) {
         let full = self.entries.len() == self.ef;
-        if full && self.entries[self.ef - 1] <= entry {
+        if entry >= self.limit || (full && self.entries[self.ef - 1] <= entry) {
             return;
         }
         let place = self.entries.partition_point(|other| *other < entry);
@@ -88,13 +137,13 @@ impl Beam {
         self.next = self.next.min(place);
     }
 
-    /// Marks the nearest unexpanded entry and gives its node.
+    /// Marks the nearest unexpanded entry, the one at `place`, and gives its node.
     #[inline(always)]
-    fn expand_next(&mut self) -> Option<u32> {
-        let place = self.peek()?;
+    fn expand(&mut self, place: usize) -> u32 {
         self.next = place + 1;
+        self.widest = self.widest.max(place + 1);
         self.entries[place].0 |= 1;
-        Some(self.entries[place].node())
+        self.entries[place].node()
     }
 
     #[inline(always)]
@@ -145,6 +194,16 @@ impl Scratch {
         SCRATCH.with_borrow_mut(work)
     }
 
+    /// What the last search of a layer found, nearest first.
+    pub(super) fn found(&self) -> &[Candidate] {
+        &self.found
+    }
+
+    /// The beam as the last search of a layer left it.
+    pub(super) fn beam(&self) -> &Beam {
+        &self.beam
+    }
+
     pub(crate) fn start(&mut self) {
         (self.computed, self.hops) = (0, 0);
     }
@@ -169,6 +228,19 @@ impl Scratch {
         entry: Candidate,
         ef: usize,
     ) -> &[Candidate] {
+        self.search_layer_until(graph, scorer, layer, entry, ef, &mut WholeBeam)
+    }
+
+    /// The same, until a rule ends the walk.
+    pub(super) fn search_layer_until(
+        &mut self,
+        graph: &Graph,
+        scorer: &impl Scorer,
+        layer: u8,
+        entry: Candidate,
+        ef: usize,
+        stop: &mut impl StopRule,
+    ) -> &[Candidate] {
         self.new_epoch(graph.len());
         let Scratch { visited, epoch, beam, fresh, distances, found, computed, hops } = self;
         let epoch = *epoch;
@@ -176,7 +248,11 @@ impl Scratch {
         beam.reset(ef);
         beam.insert(Entry::new(entry.distance, entry.node));
         visited[entry.node as usize] = epoch;
-        while let Some(node) = beam.expand_next() {
+        while let Some(place) = beam.peek() {
+            if stop.is_over(beam, place) {
+                break;
+            }
+            let node = beam.expand(place);
             *hops += 1;
             if layer == 0
                 && let Some(runner_up) = beam.peek()

@@ -86,6 +86,11 @@ thread_local! {
 }
 
 impl Space {
+    /// The length that rows are lifted to under DotProduct, while there are no codes.
+    pub(super) fn longest(&self) -> f32 {
+        self.lift.as_ref().map_or(0.0, Lift::max_norm)
+    }
+
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.as_ref().map_or(0, TraversalCodes::bytes)

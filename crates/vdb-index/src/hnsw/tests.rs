@@ -230,3 +230,119 @@ fn parts_give_the_same_graph_back_and_bad_parts_are_refused() {
     let ground = parts.levels.iter().position(|&level| level == 0).unwrap() as u32;
     refused(&|parts| parts.upper[0] = ground, "not on that layer");
 }
+
+/// Recall of fresh queries at a target, with the mean beam width.
+fn achieved(vectors: &Vectors, hnsw: &Hnsw, k: usize, target: f64) -> (f64, f64) {
+    let mut rng = Rng(31);
+    let queries = 300;
+    let (mut found, mut width) = (0.0, 0.0);
+    for _ in 0..queries {
+        let query = rng.clustered(24, 20);
+        let request = Request::new(&query, k);
+        let answer = hnsw.search_for_recall(vectors, &request, target);
+        assert_eq!(answer.hits.len(), k);
+        found += recall(&answer.hits, &brute_force(vectors, &request));
+        width += answer.ef_search.expect("a walk has a width") as f64;
+    }
+    (found / f64::from(queries), width / f64::from(queries))
+}
+
+#[test]
+fn fresh_queries_get_the_recall_that_they_aim_at() {
+    for metric in METRICS {
+        let (vectors, hnsw) = built(metric, 6_000);
+        for k in [1, 10, 40] {
+            let mut before = 0.0;
+            for target in [0.9, 0.95, 0.99] {
+                let (found, width) = achieved(&vectors, &hnsw, k, target);
+                // One hit of 300 queries is right or wrong: at 0.9 its mean is off by 0.017, as a standard deviation.
+                let slack = if k == 10 { 0.03 } else { 0.09 };
+                assert!((found - target).abs() < slack, "{metric}, k {k}, {target}: {found}");
+                assert!(width > before, "{metric}, k {k}, {target}: a beam of {width} after {before}");
+                before = width;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_target_of_one_is_exact_and_an_unknown_graph_is_searched_well() {
+    let (vectors, hnsw) = built(Metric::Cosine, 800);
+    assert!(hnsw.to_parts().recalls.is_empty(), "too few rows for a table");
+    let query = Rng(5).clustered(24, 20);
+    let request = Request::new(&query, 10);
+    let exact = hnsw.search_for_recall(&vectors, &request, 1.0);
+    assert!(exact.exact && exact.ef_search.is_none());
+    assert_eq!(exact.hits, brute_force(&vectors, &request));
+    let answer = hnsw.search_for_recall(&vectors, &request, 0.95);
+    assert!(!answer.exact && recall(&answer.hits, &exact.hits) > 0.89);
+    assert_eq!(answer.ef_search, Some(64));
+}
+
+#[test]
+fn targets_hold_under_a_filter() {
+    let (vectors, hnsw) = built(Metric::Euclidean, 6_000);
+    let allowed = BitSet::from_fn(6_000, |i| i % 3 == 1);
+    let mut rng = Rng(32);
+    let mean: f64 = (0..200)
+        .map(|_| {
+            let query = rng.clustered(24, 20);
+            let request = Request { allowed: Some(&allowed), ..Request::new(&query, 10) };
+            recall(&hnsw.search_for_recall(&vectors, &request, 0.95).hits, &brute_force(&vectors, &request))
+        })
+        .sum();
+    // The matching ones among the nearest are not a third of them for every query: where they are fewer, walks end early.
+    assert!((mean / 200.0 - 0.95).abs() < 0.05, "{}", mean / 200.0);
+}
+
+#[test]
+fn the_table_follows_growth_and_is_stored() {
+    let (mut vectors, mut hnsw) = built(Metric::Euclidean, 2_000);
+    let bulk = hnsw.to_parts();
+    assert!(!bulk.recalls.is_empty());
+    // A second cluster that is twice as large, one by one: found out on rows that are taken out of a copy.
+    let mut rng = Rng(33);
+    let mut add = |vectors: &mut Vectors, hnsw: &mut Hnsw, count: usize| {
+        for _ in 0..count {
+            let offset = vectors.push(&rng.vector(24));
+            hnsw.insert(vectors, &[offset]);
+        }
+    };
+    add(&mut vectors, &mut hnsw, 500);
+    assert_eq!(hnsw.to_parts().recalls, bulk.recalls, "a quarter more is not much");
+    add(&mut vectors, &mut hnsw, 1_600);
+    let parts = hnsw.to_parts();
+    assert_ne!(parts.recalls, bulk.recalls);
+    assert_eq!(hnsw.stats().unreachable, 0);
+
+    let copy = Hnsw::from_parts(&vectors, parts.clone()).unwrap();
+    assert_eq!(copy.to_parts(), parts);
+    let query = Rng(27).clustered(24, 20);
+    let request = Request::new(&query, 10);
+    let answer = hnsw.search_for_recall(&vectors, &request, 0.97);
+    assert!(answer.ef_search.is_some());
+    assert_eq!(copy.search_for_recall(&vectors, &request, 0.97), answer);
+
+    let old = Hnsw::from_parts(&vectors, HnswParts { recalls: Vec::new(), changed: 0, ..parts.clone() });
+    let made = old.unwrap().to_parts();
+    assert_eq!((made.recalls.len(), made.changed), (parts.recalls.len(), 0), "an old file gets a table");
+    let refused = |change: &dyn Fn(&mut Vec<u32>), reason: &str| {
+        let mut bad = parts.clone();
+        change(&mut bad.recalls);
+        let error = Hnsw::from_parts(&vectors, bad).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    };
+    refused(&|numbers| numbers.truncate(30), "30 numbers of recalls");
+    refused(&|numbers| numbers[1] = 1_000_001, "recalls that fall");
+    refused(&|numbers| numbers[3] = 5_000, "widths that are too large");
+}
+
+#[test]
+fn a_query_far_from_everything_does_not_walk_everywhere() {
+    let (vectors, hnsw) = built(Metric::Euclidean, 6_000);
+    let request = Request::new(&[1_000.0; 24], 10);
+    let answer = hnsw.search_for_recall(&vectors, &request, 0.95);
+    // To it all rows are about equally near.
+    assert_eq!(answer.hits.len(), 10);
+    assert!(answer.ef_search.is_some_and(|width| width < 2_000), "{answer:?}");
+}

@@ -241,7 +241,12 @@ impl Search<'_> {
             let near = some.iter().filter(|candidate| is_near(candidate.bound, limit));
             self.compare_rows(near.map(|candidate| candidate.row));
         }
-        Answer { hits: self.top.into_sorted(), exact: false, distance_computations: self.computed, hops: 0 }
+        Answer {
+            hits: self.top.into_sorted(),
+            exact: false,
+            distance_computations: self.computed,
+            ..Answer::default()
+        }
     }
 }
 

@@ -169,6 +169,6 @@ impl Scratch {
         for (&offset, &distance) in self.pool.iter().zip(&self.lower) {
             top.push(Hit { offset, distance: query.finish(offset, distance) });
         }
-        Answer { hits: top.into_sorted(), exact: false, distance_computations: judged, hops: 0 }
+        Answer { hits: top.into_sorted(), exact: false, distance_computations: judged, ..Answer::default() }
     }
 }

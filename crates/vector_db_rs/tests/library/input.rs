@@ -111,6 +111,14 @@ fn the_builder_names_the_parameter() {
     assert!(builder().num_tables(None).build().is_ok());
     check(builder().m(1).build(), &["m is 1, expected 2 to 128"]);
     check(builder().ef_construction(0).build(), &["ef_construction is 0"]);
+    for target in [0.0, -0.5, 1.01, f64::NAN] {
+        check(builder().target_recall(target).build(), &["target_recall is", "more than 0 and at most 1"]);
+        let db = builder().build().unwrap();
+        let options = SearchOptions::new().target_recall(target);
+        let query = vec![0.5; db.dimension()];
+        check(db.search_with(&query, 1, &options), &["invalid search: target_recall is", "at most 1"]);
+        check(db.search_batch(&[&query], 1, &options), &["invalid search: target_recall is", "at most 1"]);
+    }
     check(builder().ef_search(0).build(), &["ef_search is 0, expected at least 1"]);
     check(builder().num_tables(0).build(), &["num_tables is 0"]);
     check(builder().num_functions(65).build(), &["num_functions is 65, expected 1 to 64"]);
