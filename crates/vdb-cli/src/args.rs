@@ -250,6 +250,10 @@ pub(crate) struct AnnArgs {
     /// HNSW: shares of the true neighbours to find, comma-separated, instead of beam widths
     #[arg(long, value_delimiter = ',', conflicts_with = "params")]
     pub(crate) target_recall: Vec<f64>,
+    /// Search under these filters, comma-separated, one after the other: names in the set's filters.json, on its
+    /// payload.jsonl, with gt.filter.NAME.ibin; `none` searches without
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) filter: Vec<String>,
     /// Shortest time to spend on a setting, in seconds
     #[arg(long, default_value_t = 1.5)]
     pub(crate) seconds: f64,

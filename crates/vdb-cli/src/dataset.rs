@@ -1,6 +1,7 @@
 //! Data sets with ground truth, in the layout of the big-ann benchmarks: base vectors, queries, true neighbours.
 
 use crate::formats::{GroundTruth, Matrix, read_ground_truth, read_matrix};
+use crate::payload_filter;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use std::fs;
@@ -38,10 +39,22 @@ impl DataSet {
         Ok(read_matrix(&path)?)
     }
 
-    /// The true neighbours of the queries called `queries`, at least `k` a query.
-    pub(crate) fn truth(&self, queries: &str, count: usize, k: usize) -> anyhow::Result<GroundTruth> {
-        let name = if queries == "query" { "gt.ibin".to_owned() } else { format!("{queries}.gt.ibin") };
-        let path = self.folder.join(name);
+    /// The base rows that the filter called `name` allows, of `rows` rows.
+    pub(crate) fn filter(&self, name: &str, rows: usize) -> anyhow::Result<Vec<bool>> {
+        payload_filter::rows_allowed(&self.folder, name, rows)
+    }
+
+    /// The true neighbours of the queries called `queries` among the rows of a filter, at least `k` a query.
+    pub(crate) fn truth(
+        &self,
+        queries: &str,
+        filter: Option<&str>,
+        count: usize,
+        k: usize,
+    ) -> anyhow::Result<GroundTruth> {
+        let of_queries = if queries == "query" { String::new() } else { format!("{queries}.") };
+        let of_filter = filter.map_or(String::new(), |name| format!(".filter.{name}"));
+        let path = self.folder.join(format!("{of_queries}gt{of_filter}.ibin"));
         let truth = read_ground_truth(&path)?;
         let (n, known) = (truth.n, truth.k);
         ensure!(n == count, "{}: it is for {n} queries, there are {count}", path.display());

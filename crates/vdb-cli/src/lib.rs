@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod dataset;
 pub mod formats;
+mod payload_filter;
 mod progress;
 mod sample;
 

@@ -9,6 +9,7 @@ use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 use vdb_distance::Metric;
 use vdb_index::{
     Answer, BitSet, Coded, CodedParams, Flat, FlatScan, Hnsw, HnswParams, Ivf, IvfParams, Lsh, LshParams,
@@ -276,7 +277,7 @@ impl Core {
         self.check_query(query)?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
-        let request = Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+        let request = Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
         Ok(self.hits(&self.answer(&request, options)))
     }
 
@@ -294,7 +295,7 @@ impl Core {
         }
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
-        let request = |query| Request { query, k, allowed: allowed.as_ref(), tie_break: &by_id };
+        let request = |query| Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
         let requests: Vec<Request<'_>> = queries.iter().map(|query| request(*query)).collect();
         let vectors = &self.store.vectors;
         let answers = match &self.index {
@@ -317,7 +318,7 @@ impl Core {
     }
 
     /// The records that the filter leaves; `None` without a filter.
-    fn allowed(&self, options: &SearchOptions) -> Option<BitSet> {
+    fn allowed(&self, options: &SearchOptions) -> Option<Arc<BitSet>> {
         (!options.filter.is_empty()).then(|| self.store.matching(&options.filter))
     }
 

@@ -53,6 +53,7 @@ mod config;
 mod db;
 mod error;
 mod files;
+mod filter_cache;
 mod ids;
 mod index;
 mod json;

@@ -3,11 +3,13 @@
 //! An id is kept once, in a block with others (see [`Ids`]); the table holds offsets and compares through them. A deleted
 //! record's offset goes to the free list when the index no longer uses it, and is taken again before the arrays grow.
 
+use crate::filter_cache::FilterCache;
 use crate::ids::Ids;
 use crate::{Error, VectorRecord};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use vdb_distance::Metric;
 use vdb_index::{BitSet, Vectors};
 
@@ -27,6 +29,7 @@ pub(crate) struct RecordStore {
     offsets: HashTable<u32>,
     hasher: DefaultHashBuilder,
     free: Vec<u32>,
+    filters: FilterCache,
 }
 
 impl RecordStore {
@@ -38,6 +41,7 @@ impl RecordStore {
             offsets: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             free: Vec::new(),
+            filters: FilterCache::default(),
         }
     }
 
@@ -78,6 +82,7 @@ impl RecordStore {
 
     /// Adds a record whose id is not present.
     pub(crate) fn add(&mut self, record: VectorRecord) -> u32 {
+        self.filters.clear();
         let VectorRecord { id, vector, metadata } = record;
         let hash = self.hasher.hash_one(&*id);
         let offset = match self.free.pop() {
@@ -109,12 +114,14 @@ impl RecordStore {
 
     /// Replaces vector and metadata of a record that no index has seen yet.
     pub(crate) fn overwrite(&mut self, offset: u32, record: VectorRecord) {
+        self.filters.clear();
         self.vectors.set(offset, &record.vector);
         self.set_metadata(offset, boxed(record.metadata));
     }
 
     /// Takes a record out; its offset stays taken until [`release`](Self::release).
     pub(crate) fn remove(&mut self, offset: u32) {
+        self.filters.clear();
         let hash = self.hasher.hash_one(self.ids.get(offset));
         if let Ok(entry) = self.offsets.find_entry(hash, |&other| other == offset) {
             entry.remove();
@@ -133,8 +140,12 @@ impl RecordStore {
         &self.free
     }
 
-    /// The records whose metadata holds every pair of `filter`.
-    pub(crate) fn matching(&self, filter: &[(String, String)]) -> BitSet {
+    /// The records whose metadata holds every pair of `filter`; evaluated once until a record changes.
+    pub(crate) fn matching(&self, filter: &[(String, String)]) -> Arc<BitSet> {
+        self.filters.get(filter, || self.evaluate(filter))
+    }
+
+    fn evaluate(&self, filter: &[(String, String)]) -> BitSet {
         let holds = |metadata: &HashMap<String, String>| {
             filter.iter().all(|(key, value)| metadata.get(key).is_some_and(|found| found == value))
         };

@@ -3,13 +3,16 @@
 //! The index is built once on all cores through the public API. Then each setting is searched query by query, over all
 //! queries at least once and for at least `--seconds`; times are of search calls, of one query or `--batch` of them; recall counts a neighbour as found
 //! by its id or, where distances tie with the last true one, by its distance.
+//!
+//! Filters of the data set (`--filter`) become a metadata field of the records that they allow. The database evaluates
+//! such a filter in the queries that come before the clock starts, and times are of searches with its answer at hand.
 
 use crate::args::{AnnArgs, IndexArgs, IndexName};
 use crate::commands::builder;
 use crate::dataset::DataSet;
 use crate::formats::{GroundTruth, Matrix};
 use crate::progress;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fs;
@@ -19,6 +22,9 @@ use vector_db_rs::{HitsAnswer, Metric, SearchOptions, VectorDB, VectorRecord};
 
 /// A setting after one with this recall has nothing left to show.
 const ENOUGH: f64 = 0.9985;
+
+/// The value of a field that stands for a filter.
+const ALLOWED: &str = "yes";
 
 const EF_SEARCH: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 const OVERSAMPLING: [usize; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -48,6 +54,22 @@ struct Row {
     hops: f64,
     /// Of one query's time by one thread, per distance; all that a query does is in it.
     ns_per_distance: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<Filtered>,
+}
+
+/// What a filter did.
+#[derive(Serialize)]
+struct Filtered {
+    name: String,
+    /// Of the records, those that it allows.
+    share: f64,
+    /// Of the queries, those whose answer is known to be exact.
+    exact: f64,
+    /// Of the queries, those that expanded nodes of a graph.
+    walked: f64,
+    /// Least hits of a query, k unless fewer match.
+    fewest_hits: usize,
 }
 
 pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -63,9 +85,9 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         shortest.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
     let set = DataSet::open(&args.data, &args.set)?;
     let queries = set.vectors(&args.queries)?;
-    let truth = set.truth(&args.queries, queries.rows, args.k)?;
+    let scopes = scopes(args, &set, queries.rows)?;
     let before = resident_mb();
-    let (db, build) = build(args, &set)?;
+    let (db, build) = build(args, &set, &scopes)?;
     let rss_mb = round(resident_mb() - before, 10.0);
     ensure!(
         queries.dim == db.dimension(),
@@ -73,8 +95,12 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         queries.dim,
         db.dimension()
     );
-    if let Some(row) = truth.ids.iter().find(|&&row| row >= 0 && row as usize >= db.size()) {
-        bail!("the true neighbours name row {row}, the base has {} rows", db.size());
+    for row in scopes.iter().flat_map(|scope| &scope.truth.ids) {
+        ensure!(
+            *row < 0 || (*row as usize) < db.size(),
+            "the true neighbours name row {row}, the base has {} rows",
+            db.size()
+        );
     }
     if !args.json {
         writeln!(
@@ -85,48 +111,119 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             build.as_secs_f64()
         )?;
     }
-    for setting in settings(args, db.size()) {
-        let run = measure(&db, &queries, args, setting, shortest)?;
-        let row = Row {
-            set: args.set.clone(),
-            label: label(args),
-            param: setting.param(&run),
-            target_recall: setting.target_recall(),
-            recall: round(recall(&run.answers, &truth, args.k, set.metric), 10_000.0),
-            qps: round(run.searched as f64 / run.wall.as_secs_f64(), 10.0),
-            p50_us: round(run.percentile_us(0.50), 10.0),
-            p99_us: round(run.percentile_us(0.99), 10.0),
-            build_s: round(build.as_secs_f64(), 100.0),
-            rss_mb,
-            k: args.k,
-            threads: args.threads,
-            distances: round(run.distances, 10.0),
-            hops: round(run.hops, 10.0),
-            ns_per_distance: round(run.ns_per_distance(args.threads), 10.0),
-        };
-        if args.json {
-            writeln!(out, "{}", serde_json::to_string(&row)?)?;
-        } else {
-            writeln!(
-                out,
-                "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances  {:>6} hops  {:>5} ns",
-                row.label,
-                row.param,
-                row.recall,
-                row.qps,
-                row.p50_us,
-                row.p99_us,
-                row.distances,
-                row.hops,
-                row.ns_per_distance
-            )?;
-        }
-        out.flush()?;
-        if row.recall > ENOUGH && row.target_recall.is_none() {
-            break;
+    for scope in &scopes {
+        for setting in settings(args, db.size()) {
+            let run = measure(&db, &queries, args, &scope.options(args, setting), shortest)?;
+            let row = row(args, &set, scope, setting, &run, (build, rss_mb));
+            print(args, &row, out)?;
+            if row.recall > ENOUGH && row.target_recall.is_none() {
+                break;
+            }
         }
     }
     Ok(())
+}
+
+/// One filter, or none: what is searched for.
+struct Scope {
+    filter: Option<(String, Vec<bool>)>,
+    truth: GroundTruth,
+}
+
+impl Scope {
+    fn options(&self, args: &AnnArgs, setting: Setting) -> SearchOptions {
+        let options = setting.options(args.index);
+        match &self.filter {
+            None => options,
+            Some((name, _)) => options.filter(name, ALLOWED),
+        }
+    }
+
+    fn filtered(&self, run: &Run<'_>) -> Option<Filtered> {
+        let (name, allowed) = self.filter.as_ref()?;
+        let share = |count: usize, of: usize| round(count as f64 / of as f64, 10_000.0);
+        let queries = |holds: &dyn Fn(&HitsAnswer<'_>) -> bool| {
+            share(run.answers.iter().filter(|answer| holds(answer)).count(), run.answers.len())
+        };
+        Some(Filtered {
+            name: name.clone(),
+            share: share(allowed.iter().filter(|&&allowed| allowed).count(), allowed.len()),
+            exact: queries(&|answer| answer.exact),
+            walked: queries(&|answer| answer.hops > 0),
+            fewest_hits: run.answers.iter().map(|answer| answer.hits.len()).min().unwrap_or(0),
+        })
+    }
+}
+
+fn scopes(args: &AnnArgs, set: &DataSet, queries: usize) -> anyhow::Result<Vec<Scope>> {
+    if args.filter.is_empty() {
+        return Ok(vec![Scope { filter: None, truth: set.truth(&args.queries, None, queries, args.k)? }]);
+    }
+    let rows = set.vectors("base")?.rows;
+    let scope = |name: &String| {
+        let name = (name != "none").then_some(name);
+        let filter = name.map(|name| Ok::<_, anyhow::Error>((name.clone(), set.filter(name, rows)?)));
+        let truth = set.truth(&args.queries, name.map(String::as_str), queries, args.k)?;
+        Ok(Scope { filter: filter.transpose()?, truth })
+    };
+    args.filter.iter().map(scope).collect()
+}
+
+fn row(
+    args: &AnnArgs,
+    set: &DataSet,
+    scope: &Scope,
+    setting: Setting,
+    run: &Run<'_>,
+    (build, rss_mb): (Duration, f64),
+) -> Row {
+    Row {
+        set: args.set.clone(),
+        label: label(args),
+        param: setting.param(run),
+        target_recall: setting.target_recall(),
+        recall: round(recall(&run.answers, &scope.truth, args.k, set.metric), 10_000.0),
+        qps: round(run.searched as f64 / run.wall.as_secs_f64(), 10.0),
+        p50_us: round(run.percentile_us(0.50), 10.0),
+        p99_us: round(run.percentile_us(0.99), 10.0),
+        build_s: round(build.as_secs_f64(), 100.0),
+        rss_mb,
+        k: args.k,
+        threads: args.threads,
+        distances: round(run.distances, 10.0),
+        hops: round(run.hops, 10.0),
+        ns_per_distance: round(run.ns_per_distance(args.threads), 10.0),
+        filter: scope.filtered(run),
+    }
+}
+
+fn print(args: &AnnArgs, row: &Row, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(row)?)?;
+    } else {
+        write!(
+            out,
+            "{:<28} {:>8}  recall {:.4}  {:>9.1} QPS  p50 {:>8.1} us  p99 {:>8.1} us  {:>8} distances  {:>6} hops  {:>5} ns",
+            row.label,
+            row.param,
+            row.recall,
+            row.qps,
+            row.p50_us,
+            row.p99_us,
+            row.distances,
+            row.hops,
+            row.ns_per_distance
+        )?;
+        if let Some(filtered) = &row.filter {
+            let Filtered { name, share, exact, walked, fewest_hits } = filtered;
+            write!(
+                out,
+                "  {name}: {share} match, {exact} exact, {walked} walked, {fewest_hits} hits or more"
+            )?;
+        }
+        writeln!(out)?;
+    }
+    Ok(out.flush()?)
 }
 
 fn label(args: &AnnArgs) -> String {
@@ -208,7 +305,9 @@ fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
 }
 
 /// Reads the base and builds the index; the base itself is given back before memory is measured.
-fn build(args: &AnnArgs, set: &DataSet) -> anyhow::Result<(VectorDB, Duration)> {
+///
+/// Records that a filter allows have a field of its name.
+fn build(args: &AnnArgs, set: &DataSet, scopes: &[Scope]) -> anyhow::Result<(VectorDB, Duration)> {
     let base = set.vectors("base")?;
     let mut db = builder(base.dim, set.metric, args.index, &args.parameters).build()?;
     let bar = progress::records("building", base.rows as u64);
@@ -218,13 +317,17 @@ fn build(args: &AnnArgs, set: &DataSet) -> anyhow::Result<(VectorDB, Duration)> 
         Ok::<_, vector_db_rs::Error>(VectorRecord {
             id: row.to_string(),
             vector,
-            metadata: Default::default(),
+            metadata: scopes.iter().filter_map(|scope| field(scope.filter.as_ref()?, row)).collect(),
         })
     });
     db.insert_all(records, |done| bar.set_position(done as u64))?;
     let took = start.elapsed();
     bar.finish_and_clear();
     Ok((db, took))
+}
+
+fn field((name, allowed): &(String, Vec<bool>), row: usize) -> Option<(String, String)> {
+    allowed[row].then(|| (name.clone(), ALLOWED.to_owned()))
 }
 
 /// What searching all queries with one setting gave.
@@ -256,17 +359,15 @@ fn measure<'a>(
     db: &'a VectorDB,
     queries: &Matrix,
     args: &AnnArgs,
-    setting: Setting,
+    options: &SearchOptions,
     shortest: Duration,
 ) -> anyhow::Result<Run<'a>> {
-    let options = setting.options(args.index);
     for query in 0..queries.rows.min(20) {
-        db.search_hits(queries.row(query), args.k, &options)?;
+        db.search_hits(queries.row(query), args.k, options)?;
     }
     let start = Instant::now();
     let workers: Vec<anyhow::Result<Worker<'_>>> = std::thread::scope(|scope| {
         let start_worker = |first| {
-            let options = &options;
             scope.spawn(move || search_share(db, queries, args, options, first, start, shortest))
         };
         let running: Vec<_> = (0..args.threads).map(start_worker).collect();

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &QuantizersArgs, out: &mut dyn Write) -> anyhow::Result<
     ensure!(args.queries > 0, "--queries is 0, expected at least 1");
     let set = DataSet::open(&args.data, &args.set)?;
     let queries = set.vectors("query")?;
-    let truth = set.truth("query", queries.rows, K)?;
+    let truth = set.truth("query", None, queries.rows, K)?;
     let vectors = base(&set)?;
     ensure!(
         queries.dim == vectors.dim(),
