@@ -35,11 +35,12 @@ impl<'a> TopK<'a> {
         k.saturating_mul(2).max(k.saturating_add(32))
     }
 
-    /// No hit farther than this can be among the nearest `k`; `None` while fewer than `k` were seen.
+    /// How many hits are kept.
     pub(crate) fn k(&self) -> usize {
         self.k
     }
 
+    /// No hit farther than this can be among the nearest `k`; `None` while fewer than `k` were seen.
     pub(crate) fn worst(&self) -> Option<Distance> {
         self.worst
     }

@@ -283,7 +283,7 @@ impl VectorDBBuilder {
     }
 
     /// HNSW: an exact scan answers when it compares at most this many records per entry of the beam that the graph
-    /// would need. 0 uses the graph whenever it can. Default 32.
+    /// would need. 0 uses the graph whenever it can. Default 16.
     pub fn exact_scan_factor(mut self, factor: usize) -> Self {
         self.params.hnsw.exact_scan_factor = factor;
         self

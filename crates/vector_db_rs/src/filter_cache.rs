@@ -22,13 +22,17 @@ impl FilterCache {
     pub(crate) fn get(&self, filter: &[(String, String)], evaluate: impl FnOnce() -> BitSet) -> Arc<BitSet> {
         let mut kept = self.lock();
         if let Some(place) = kept.iter().position(|(known, _)| known == filter) {
-            let place_last = kept.len() - 1;
-            kept[place..=place_last].rotate_left(1);
-            return Arc::clone(&kept[place_last].1);
+            let latest = kept.remove(place);
+            let answer = Arc::clone(&latest.1);
+            kept.push(latest);
+            return answer;
         }
         drop(kept);
         let answer = Arc::new(evaluate());
         let mut kept = self.lock();
+        if kept.iter().any(|(known, _)| known == filter) {
+            return answer;
+        }
         if kept.len() >= CAPACITY {
             kept.remove(0);
         }

@@ -16,6 +16,8 @@ use std::ops::Range;
 const PARALLEL_VALUES: usize = 1 << 20;
 /// Rows of a word.
 const WORD_ROWS: usize = 64;
+/// Rows that are gathered together where few of a word match, so that each is asked for ahead of its use.
+const GATHERED_ROWS: usize = 4 * WORD_ROWS;
 /// Words that one task scans at least.
 const TASK_WORDS: usize = 16;
 /// Queries that go through the rows together: enough that time is spent computing, not waiting for rows.
@@ -120,16 +122,22 @@ impl<'a> Scan<'a> {
     fn words(&self, words: Range<usize>) -> Selection<'a> {
         let mut selection = self.selection();
         let mut distances = [0.0f32; WORD_ROWS];
+        let mut sparse = Vec::with_capacity(GATHERED_ROWS);
         for word in if self.k == 0 { 0..0 } else { words } {
             if self.is_dense(word) {
                 let first = word * WORD_ROWS;
                 let distances = &mut distances[..(self.matching.len() - first).min(WORD_ROWS)];
                 self.query.scan(first as u32, distances);
                 self.take_dense(word, distances, &mut selection);
-            } else {
-                self.take_sparse(word, &mut selection);
+                continue;
+            }
+            sparse.extend(ones(self.matching.words()[word], (word * WORD_ROWS) as u32));
+            if sparse.len() > GATHERED_ROWS - WORD_ROWS {
+                self.take(&sparse, &mut selection);
+                sparse.clear();
             }
         }
+        self.take(&sparse, &mut selection);
         selection
     }
 
@@ -148,15 +156,20 @@ impl<'a> Scan<'a> {
     }
 
     fn take_sparse(&self, word: usize, selection: &mut Selection<'_>) {
-        let (mut distances, mut offsets) = ([0.0f32; WORD_ROWS], [0u32; WORD_ROWS]);
-        let bits = self.matching.words()[word];
-        if bits == 0 {
-            return;
+        let (mut offsets, mut count) = ([0; WORD_ROWS], 0);
+        for offset in ones(self.matching.words()[word], (word * WORD_ROWS) as u32) {
+            offsets[count] = offset;
+            count += 1;
         }
-        let count = bits.count_ones() as usize;
-        ones(bits, (word * WORD_ROWS) as u32).zip(&mut offsets).for_each(|(offset, slot)| *slot = offset);
-        self.query.gather(&offsets[..count], &mut distances[..count]);
-        for (&offset, &distance) in offsets[..count].iter().zip(&distances) {
+        self.take(&offsets[..count], selection);
+    }
+
+    /// Compares these rows, at most [`GATHERED_ROWS`].
+    fn take(&self, offsets: &[u32], selection: &mut Selection<'_>) {
+        let mut distances = [0.0f32; GATHERED_ROWS];
+        let distances = &mut distances[..offsets.len()];
+        self.query.gather(offsets, distances);
+        for (&offset, &distance) in offsets.iter().zip(&*distances) {
             self.push(offset, distance, selection);
         }
     }

@@ -10,6 +10,7 @@
 
 mod build;
 mod calibrate;
+mod filtered;
 mod graph;
 mod repair;
 mod rerank;
@@ -21,6 +22,7 @@ mod stop;
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
 use calibrate::{Effort, Table};
+use filtered::FilteredSearch;
 use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
 use search::Scratch;
@@ -37,7 +39,7 @@ pub struct HnswParams {
     /// Beam width while building (paper: efConstruction). Larger: a better graph, a longer build. Default 200.
     pub ef_construction: usize,
     /// The exact scan is chosen when it computes at most this many distances per entry of the beam that the graph
-    /// would need. 0 walks the graph whenever it can. Default 32, about where both take the same time.
+    /// would need. 0 walks the graph whenever it can. Default 16, about where both take the same time.
     pub exact_scan_factor: usize,
     /// Decides levels and the order of insertion. Default 0.
     pub seed: u64,
@@ -45,9 +47,14 @@ pub struct HnswParams {
 
 impl Default for HnswParams {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 200, exact_scan_factor: 32, seed: 0 }
+        Self { m: 16, ef_construction: 200, exact_scan_factor: 16, seed: 0 }
     }
 }
+
+/// Rows compared by their codes take as long as one compared exactly.
+const CODES_PER_ROW: usize = 6;
+/// What a walk under a filter costs whatever its beam, in entries of the beam.
+const FIXED_EF: usize = 32;
 
 /// The graph index.
 #[derive(Debug, Clone)]
@@ -138,16 +145,15 @@ impl Hnsw {
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
     ///
-    /// Where an exact scan of the matching rows is predicted to cost no more than the walk, or the walk found fewer
-    /// hits than match, the scan answers and the answer says that it is exact. Under a filter the beam is widened by
-    /// one over the share of matching rows.
+    /// Where comparing all matching rows exactly is predicted to cost no more than the walk, it answers, and the answer
+    /// says that it is exact. Under a filter all matching rows may also be compared by their codes and the nearest of
+    /// them exactly: where that costs no more than a walk, or a walk turned out to lead nowhere. Then there are no hops,
+    /// or few, and the answer is nearly always the true one, but not claimed to be.
     ///
     /// # Panics
     /// When the query has another dimension than the vectors.
     pub fn search(&self, vectors: &Vectors, request: &Request<'_>, ef_search: usize) -> Answer {
-        self.search_with(vectors, request, |k, share| {
-            (Effort::beam((ef_search.max(k) as f64 / share).ceil() as usize), None)
-        })
+        self.search_with(vectors, request, |k| (Effort::beam(ef_search.max(k)), None))
     }
 
     /// The nearest matching rows that a walk finds which goes on for as long as it takes to find a share `target` of
@@ -162,25 +168,21 @@ impl Hnsw {
         if target >= 1.0 {
             return FlatScan.search(vectors, request);
         }
-        self.search_with(vectors, request, |k, share| {
-            // The k nearest of a share of the rows are the k / share nearest of all.
-            let k = (k as f64 / share).ceil() as usize;
-            match &self.recalls {
-                Some(recalls) => {
-                    let effort = recalls.effort(k, target);
-                    (effort, Some(Within { squared: Squared::CODED, k, threshold: effort.threshold }))
-                }
-                None => (Effort::guess(k, target), None),
+        self.search_with(vectors, request, |k| match &self.recalls {
+            Some(recalls) => {
+                let effort = recalls.effort(k, target);
+                (effort, Some(Within { squared: Squared::CODED, k, threshold: effort.threshold }))
             }
+            None => (Effort::guess(k, target), None),
         })
     }
 
-    /// Searches with the effort for k hits and a share of matching rows.
+    /// Searches with the effort for k hits; a filtered walk takes the typical width of the beam.
     fn search_with(
         &self,
         vectors: &Vectors,
         request: &Request<'_>,
-        effort: impl FnOnce(usize, f64) -> (Effort, Option<Within>),
+        effort: impl FnOnce(usize) -> (Effort, Option<Within>),
     ) -> Answer {
         let matching = request.matching(vectors);
         let k = request.k.min(matching.count());
@@ -192,32 +194,33 @@ impl Hnsw {
             return FlatScan.search(vectors, request);
         };
         let share = matching.count() as f64 / self.nodes.count().max(1) as f64;
-        let (effort, stop) = effort(k, share);
-        if matching.count() <= effort.ef.saturating_mul(self.params.exact_scan_factor)
-            || query.is_undirected()
-        {
+        let (effort, stop) = effort(k);
+        let ef = effort.ef.min(self.graph.len());
+        let most_exact = ef.saturating_mul(self.params.exact_scan_factor);
+        if matching.count() <= most_exact || query.is_undirected() {
             return FlatScan.search(vectors, request);
         }
-        let mut walk = Walk {
-            graph: &self.graph,
-            matching: &matching,
-            query: &query,
-            entry,
-            ef: effort.most.min(self.graph.len()),
-            stop,
-            top: TopK::new(k, request.tie_break),
-        };
-        let (computed, hops) = self
-            .space
-            .with_coded_query(request.query, |scorer| walk.run(scorer, vectors.metric()))
-            .unwrap_or_else(|| {
+        let top = TopK::new(k, request.tie_break);
+        let (graph, matching, query, metric) = (&self.graph, &*matching, &query, vectors.metric());
+        let ((computed, hops), top, ef_search) = if share < 1.0 {
+            let most_scanned = self.params.exact_scan_factor.saturating_mul((ef + FIXED_EF) * CODES_PER_ROW);
+            let mut search =
+                FilteredSearch { graph, matching, share, query, metric, entry, ef, most_scanned, top };
+            let coded = self.space.with_coded_query(request.query, |scorer| search.run(scorer, true));
+            (coded.unwrap_or_else(|| search.run(query, false)), search.top, ef)
+        } else {
+            let mut walk =
+                Walk { graph, query, metric, entry, ef: effort.most.min(self.graph.len()), stop, top };
+            let coded = self.space.with_coded_query(request.query, |scorer| walk.run(scorer));
+            let work = coded.unwrap_or_else(|| {
                 if let Some(stop) = &mut walk.stop {
                     stop.squared = Squared::plain(vectors, &self.space, request.query);
                 }
-                walk.run(&query, vectors.metric())
+                walk.run(query)
             });
-        let ef_search = Some(walk.ef);
-        let top = walk.top;
+            (work, walk.top, walk.ef)
+        };
+        let ef_search = Some(ef_search);
         let hits = top.into_sorted();
         if hits.len() < k {
             let mut answer = FlatScan.search(vectors, request);
@@ -288,11 +291,11 @@ impl Hnsw {
     }
 }
 
-/// A search of the graph for the nearest matching rows.
+/// A search of a graph whose nodes all match.
 struct Walk<'a> {
     graph: &'a Graph,
-    matching: &'a BitSet,
     query: &'a Query<'a>,
+    metric: Metric,
     entry: u32,
     /// The width of the beam; after the walk, what was made use of.
     ef: usize,
@@ -302,7 +305,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Gives distances computed and hops.
-    fn run(&mut self, scorer: &impl Scorer, metric: Metric) -> (usize, usize) {
+    fn run(&mut self, scorer: &impl Scorer) -> (usize, usize) {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
@@ -314,8 +317,7 @@ impl Walk<'_> {
                     scratch.found()
                 }
             };
-            let matching = found.iter().copied().filter(|found| self.matching.contains(found.node));
-            let compared = rerank(self.query, matching, metric, &mut self.top);
+            let compared = rerank(self.query, found.iter().copied(), self.metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
         })
     }

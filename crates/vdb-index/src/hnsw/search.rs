@@ -28,11 +28,11 @@ impl Candidate {
 /// A candidate in one number that orders as (distance, node): the distance's bits in the order of their values, the
 /// node, and whether it is expanded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry(u64);
+pub(super) struct Entry(u64);
 
 impl Entry {
     #[inline(always)]
-    fn new(distance: f32, node: u32) -> Entry {
+    pub(super) fn new(distance: f32, node: u32) -> Entry {
         let bits = distance.to_bits();
         // Negative numbers order the other way round.
         let ordered = bits ^ ((bits.cast_signed() >> 31).cast_unsigned() | 0x8000_0000);
@@ -59,7 +59,7 @@ impl Entry {
 /// The nearest nodes seen so far, sorted, at most `ef` of them.
 #[derive(Debug, Default)]
 pub(super) struct Beam {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     ef: usize,
     /// Every entry before this one is expanded.
     next: usize,
@@ -86,7 +86,7 @@ impl StopRule for WholeBeam {
 }
 
 impl Beam {
-    fn reset(&mut self, ef: usize) {
+    pub(super) fn reset(&mut self, ef: usize) {
         self.entries.clear();
         self.ef = ef;
         self.next = 0;
@@ -122,7 +122,7 @@ impl Beam {
     }
 
     #[inline(always)]
-    fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: Entry) {
         let full = self.entries.len() == self.ef;
         if entry >= self.limit || (full && self.entries[self.ef - 1] <= entry) {
             return;
@@ -146,6 +146,20 @@ impl Beam {
         self.entries[place].node()
     }
 
+    /// Marks the nearest unexpanded entry and gives its node.
+    #[inline(always)]
+    pub(super) fn expand_next(&mut self) -> Option<u32> {
+        let place = self.peek()?;
+        Some(self.expand(place))
+    }
+
+    /// Whether its nearest unexpanded entry is nearer than that of `other`.
+    #[inline(always)]
+    pub(super) fn is_ahead_of(&self, other: &Beam) -> bool {
+        let nearest = |beam: &Beam| beam.peek().map(|place| beam.entries[place]);
+        nearest(self).is_some_and(|own| nearest(other).is_none_or(|other| own < other))
+    }
+
     #[inline(always)]
     fn peek(&self) -> Option<usize> {
         let rest = self.entries.get(self.next..)?;
@@ -157,9 +171,14 @@ impl Beam {
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// The epoch in which a node was last seen.
-    visited: Vec<u16>,
+    pub(super) visited: Vec<u16>,
     epoch: u16,
-    beam: Beam,
+    pub(super) beam: Beam,
+    /// Of filtered walks: nodes that do not match, and lists of those at hand.
+    pub(super) bridges: Beam,
+    pub(super) failing: Vec<u32>,
+    pub(super) pending: Vec<u32>,
+    pub(super) scores: Vec<f32>,
     fresh: [u32; MAX_LINKS],
     distances: [f32; MAX_LINKS],
     found: Vec<Candidate>,
@@ -175,6 +194,10 @@ impl Default for Scratch {
             visited: Vec::new(),
             epoch: 0,
             beam: Beam::default(),
+            bridges: Beam::default(),
+            failing: Vec::new(),
+            pending: Vec::new(),
+            scores: Vec::new(),
             fresh: [0; MAX_LINKS],
             distances: [0.0; MAX_LINKS],
             found: Vec::new(),
@@ -192,11 +215,6 @@ impl Scratch {
     /// Runs `work` with this thread's scratch.
     pub(crate) fn with<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
         SCRATCH.with_borrow_mut(work)
-    }
-
-    /// What the last search of a layer found, nearest first.
-    pub(super) fn found(&self) -> &[Candidate] {
-        &self.found
     }
 
     /// The beam as the last search of a layer left it.
@@ -217,6 +235,23 @@ impl Scratch {
             self.visited.fill(0);
             self.epoch = 1;
         }
+    }
+
+    /// Two marks that no node carries.
+    pub(super) fn two_epochs(&mut self, nodes: usize) -> (u16, u16) {
+        self.new_epoch(nodes);
+        let first = self.epoch;
+        self.new_epoch(nodes);
+        (first, self.epoch)
+    }
+
+    /// The beam's nodes, nearest first.
+    pub(super) fn found(&mut self) -> &[Candidate] {
+        let Self { found, beam, .. } = self;
+        found.clear();
+        let candidate = |entry: &Entry| Candidate { distance: entry.distance(), node: entry.node() };
+        found.extend(beam.entries.iter().map(candidate));
+        found
     }
 
     /// The nearest `ef` nodes that a walk from `entry` over `layer` finds, nearest first.
@@ -242,7 +277,7 @@ impl Scratch {
         stop: &mut impl StopRule,
     ) -> &[Candidate] {
         self.new_epoch(graph.len());
-        let Scratch { visited, epoch, beam, fresh, distances, found, computed, hops } = self;
+        let Scratch { visited, epoch, beam, fresh, distances, computed, hops, .. } = self;
         let epoch = *epoch;
         let visited = &mut visited[..graph.len()];
         beam.reset(ef);
@@ -277,10 +312,7 @@ impl Scratch {
                 beam.insert(Entry::new(distance, node));
             }
         }
-        found.clear();
-        let candidate = |entry: &Entry| Candidate { distance: entry.distance(), node: entry.node() };
-        found.extend(beam.entries.iter().map(candidate));
-        found
+        self.found()
     }
 
     /// The node nearest to the query that greedy walks find on the layers above `layer`.
