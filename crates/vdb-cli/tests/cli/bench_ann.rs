@@ -217,6 +217,31 @@ fn a_quantizer_gains_recall_with_oversampling() {
 }
 
 #[test]
+fn filters_of_the_set_are_searched_under() {
+    let folder = data_set("l2", l2);
+    let drawn = unsigned(&vectors(ROWS + 60, DIM, 11));
+    let (base, queries) = drawn.split_at(ROWS);
+    let allowed = |row: usize| row % 4 == 1 && row >= 400;
+    let far = |(row, vector): (usize, &Vec<f32>)| if allowed(row) { vector.clone() } else { vec![1e6; DIM] };
+    let filtered: Vec<Vec<f32>> = base.iter().enumerate().map(far).collect();
+    folder.write("sets/small/gt.filter.some.ibin", truth(&filtered, &queries[..40], l2));
+    let payload: Vec<String> =
+        (0..ROWS).map(|row| format!("{{\"row\": {row}, \"tags\": [\"t{}\"]}}", row % 4)).collect();
+    folder.write("sets/small/payload.jsonl", payload.join("\n"));
+    let definition = r#"{"some": {"all_of": {"row": {"gte": 400}, "tags": {"contains": "t1"}}}}"#;
+    folder.write("sets/small/filters.json", definition);
+    for index in ["flat", "hnsw"] {
+        let rows = bench(&folder, &format!("--index {index} --filter none,some"));
+        let some = rows.iter().find(|row| row["filter"]["name"] == "some").expect("a row with the filter");
+        assert!(number(some, "recall") > 0.99, "{some}");
+        assert_eq!((&some["filter"]["share"], &some["filter"]["fewest_hits"]), (&0.2.into(), &10.into()));
+        assert!(rows.iter().any(|row| row["filter"].is_null()));
+    }
+    let run = |arguments: &str| folder.run(&format!("bench ann --data sets --set small {arguments}"));
+    run("--index flat --filter absent").failure(&["filters.json", "no filter absent, there are some"]);
+}
+
+#[test]
 fn every_quantizer_is_measured() {
     let folder = data_set("cosine", cosine);
     let rows = folder

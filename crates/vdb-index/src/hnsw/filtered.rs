@@ -26,8 +26,8 @@ const PLAIN_SHARE: f64 = 0.4;
 /// Bridges kept, and expanded at most.
 const BRIDGES: usize = 8;
 const BRIDGE_HOPS: usize = 16;
-/// A filter is against the query when fewer nodes than this part of the usual share match around it.
-const AGAINST: f64 = 0.25;
+/// A filter is against the query when fewer than this part of the usual share of nodes match around it.
+const AGAINST: f64 = 0.5;
 /// Rows of bridges that are asked for ahead of their use.
 const ROWS_AHEAD: usize = 6;
 /// Reading and testing a row of links costs as much as this many distances.

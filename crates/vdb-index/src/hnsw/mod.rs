@@ -54,7 +54,7 @@ impl Default for HnswParams {
 /// Rows compared by their codes take as long as one compared exactly.
 const CODES_PER_ROW: usize = 6;
 /// What a walk under a filter costs whatever its beam, in entries of the beam.
-const FIXED_EF: usize = 32;
+const FIXED_EF: usize = 40;
 
 /// The graph index.
 #[derive(Debug, Clone)]
