@@ -199,6 +199,51 @@ pub(crate) enum Bench {
     Ann(AnnArgs),
     /// Size, speed and accuracy of every quantizer's codes on a data set with ground truth
     Quantizers(QuantizersArgs),
+    /// A graph whose content is replaced again and again, beside a fresh one
+    Churn(ChurnArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChurnArgs {
+    /// Folder of the data sets
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Data set: a folder with base.* and stats.json
+    #[arg(long)]
+    pub(crate) set: String,
+    /// Rows of the base to use, drawn at random [default: all]
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
+    /// Rows that are held out as queries
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) queries: usize,
+    /// How often the content is replaced
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Rows that are deleted, and then inserted, at once
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batch: usize,
+    /// Neighbours to find
+    #[arg(long, default_value_t = 10)]
+    pub(crate) k: usize,
+    /// Beam widths of the searches, comma-separated
+    #[arg(long, value_delimiter = ',', default_value = "32,96")]
+    pub(crate) ef_search: Vec<usize>,
+    /// Passes over the queries; the fastest counts
+    #[arg(long, default_value_t = 3)]
+    pub(crate) passes: usize,
+    /// Links a node makes per layer
+    #[arg(long, default_value_t = 16)]
+    pub(crate) m: usize,
+    /// Beam width while building
+    #[arg(long, default_value_t = 200)]
+    pub(crate) ef_construction: usize,
+    /// Decides which rows are what, the order of updates and the graph's levels
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON object per round and beam width
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! The commands of the program, one module each.
 
 mod bench;
+mod churn;
 mod demo;
 mod import;
 mod info;
@@ -24,6 +25,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Bench(args) => match args.bench {
             Bench::Ann(args) => bench::run(&args, out),
             Bench::Quantizers(args) => quantizers::run(&args, out),
+            Bench::Churn(args) => churn::run(&args, out),
         },
     }
 }
