@@ -367,9 +367,8 @@ fn measure<'a>(
     }
     let start = Instant::now();
     let workers: Vec<anyhow::Result<Worker<'_>>> = std::thread::scope(|scope| {
-        let start_worker = |first| {
-            scope.spawn(move || search_share(db, queries, args, options, first, start, shortest))
-        };
+        let start_worker =
+            |first| scope.spawn(move || search_share(db, queries, args, options, first, start, shortest));
         let running: Vec<_> = (0..args.threads).map(start_worker).collect();
         running.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect()
     });

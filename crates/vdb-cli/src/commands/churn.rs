@@ -61,9 +61,11 @@ pub(crate) fn run(args: &ChurnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     random.shuffle(&mut order);
     let (held_out, rest) = order[..rows].split_at(args.queries);
     let (one, other) = rest.split_at(rest.len() / 2);
-    let halves = [one, &other[..one.len()]].map(|rows| Half::new(&base, set.metric, rows, held_out, params, args.k));
+    let halves =
+        [one, &other[..one.len()]].map(|rows| Half::new(&base, set.metric, rows, held_out, params, args.k));
 
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().context("a pool of one thread")?;
+    let one_thread =
+        rayon::ThreadPoolBuilder::new().num_threads(1).build().context("a pool of one thread")?;
     let mut churned = Churned::new(&base, set.metric, halves[0].rows, params);
     for round in 0..=args.rounds {
         let half = &halves[round % 2];
@@ -105,7 +107,14 @@ struct Half<'a> {
 }
 
 impl<'a> Half<'a> {
-    fn new(base: &Matrix, metric: Metric, rows: &'a [u32], queries: &[u32], params: HnswParams, k: usize) -> Self {
+    fn new(
+        base: &Matrix,
+        metric: Metric,
+        rows: &'a [u32],
+        queries: &[u32],
+        params: HnswParams,
+        k: usize,
+    ) -> Self {
         let Churned { vectors, hnsw, .. } = Churned::new(base, metric, rows, params);
         let farthest = queries.iter().map(|&query| {
             let truth = FlatScan.search(&vectors, &Request::new(base.row(query as usize), k));

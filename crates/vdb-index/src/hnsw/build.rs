@@ -19,10 +19,19 @@ const SHARE: usize = 50;
 /// Batches up to this size are fine at any size of the graph.
 const SMALL_BATCH: usize = 32;
 
+/// An insertion of at least this share of the graph ends with a look at the whole graph; smaller ones keep a tree.
+const BULK: usize = 16;
+/// The nearest nodes found that may become the parent of a new node, deleted ones included.
+const PARENTS: usize = 16;
+
 /// The links that one new node makes, by layer.
-struct Plan {
-    node: u32,
-    layers: Vec<Vec<u32>>,
+pub(super) struct Plan {
+    pub(super) node: u32,
+    pub(super) layers: Vec<Vec<u32>>,
+    /// The nearest nodes of the base layer, deleted ones included.
+    pub(super) near: Vec<u32>,
+    /// Distances that it took.
+    pub(super) computed: usize,
 }
 
 impl Hnsw {
@@ -52,45 +61,81 @@ impl Hnsw {
         if offsets.is_empty() {
             return;
         }
-        self.graph.grow(vectors.len(), self.params.seed);
-        self.space.update(vectors, offsets);
+        self.take_in(vectors, offsets);
         let mut order = offsets.to_vec();
         // In input order, sorted or clustered data would be linked before its surroundings exist.
-        order.sort_by_cached_key(|&offset| (mix(self.params.seed ^ mix(u64::from(offset))), offset));
-        let mut done = 0;
-        if self.graph.entry.is_none() {
-            self.graph.entry = Some(order[0]);
-            self.nodes.insert(order[0]);
-            done = 1;
+        order.sort_by_cached_key(|&offset| self.place_in_order(offset));
+        let is_bulk = order.len() * BULK > self.nodes.count();
+        if is_bulk {
+            self.drop_tree();
+        } else {
+            self.keep_tree();
         }
         self.changed = self.changed.saturating_add(order.len());
-        let kept_out = self.rows_to_keep_out(vectors, order.len());
-        for end in [order.len() - kept_out, order.len()] {
-            while done < end {
-                let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
-                let len = (done / GROWTH).clamp(1, limit).min(end - done);
-                self.insert_batch(vectors, &order[done..done + len]);
-                done += len;
-                progress(done);
-            }
-            if order.len() > 1 {
-                self.connect(vectors);
-            }
-            if end < order.len() {
-                self.calibrate(vectors, &order[end..]);
-            }
+        let kept_out = if is_bulk { self.rows_to_keep_out(vectors, order.len()) } else { 0 };
+        let (first, last) = order.split_at(order.len() - kept_out);
+        self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), progress);
+        if !last.is_empty() {
+            self.connect(vectors);
+            self.calibrate(vectors, last);
+            let before = first.len();
+            let plan = |hnsw: &Hnsw, place: usize| hnsw.plan(vectors, last[place]);
+            self.link(vectors, last, before, &plan, &mut |done| progress(before + done));
+        }
+        if is_bulk {
+            self.connect(vectors);
         }
         self.calibrate_again(vectors);
     }
 
-    fn insert_batch(&mut self, vectors: &Vectors, batch: &[u32]) {
-        let plans: Vec<Plan> = if batch.len() == 1 {
-            vec![self.plan(vectors, batch[0])]
-        } else {
-            batch.par_iter().map(|&node| self.plan(vectors, node)).collect()
-        };
+    pub(super) fn place_in_order(&self, offset: u32) -> (u64, u32) {
+        (mix(self.params.seed ^ mix(u64::from(offset))), offset)
+    }
+
+    /// Makes room for new rows and gives them codes.
+    pub(super) fn take_in(&mut self, vectors: &Vectors, offsets: &[u32]) {
+        self.graph.grow(vectors.len(), self.params.seed);
+        self.space.update(vectors, offsets);
+    }
+
+    /// Links nodes batch by batch, in the given order; `plan` is asked for the links of the node at a place of it.
+    ///
+    /// `before` is how many nodes the same insertion has linked already.
+    pub(super) fn link(
+        &mut self,
+        vectors: &Vectors,
+        order: &[u32],
+        before: usize,
+        plan: &(impl Fn(&Hnsw, usize) -> Plan + Sync),
+        progress: &mut dyn FnMut(usize),
+    ) {
+        let mut done = 0;
+        if self.graph.entry.is_none()
+            && let Some(&first) = order.first()
+        {
+            self.graph.entry = Some(first);
+            self.nodes.insert(first);
+            done = 1;
+        }
+        while done < order.len() {
+            let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
+            let len = ((before + done) / GROWTH).clamp(1, limit).min(order.len() - done);
+            let places = done..done + len;
+            let plans: Vec<Plan> = if len == 1 {
+                vec![plan(self, done)]
+            } else {
+                places.into_par_iter().map(|place| plan(self, place)).collect()
+            };
+            self.insert_batch(vectors, &plans);
+            done += len;
+            progress(done);
+        }
+    }
+
+    fn insert_batch(&mut self, vectors: &Vectors, plans: &[Plan]) {
         let mut reversed = Vec::new();
-        for Plan { node, layers } in &plans {
+        for Plan { node, layers, computed, .. } in plans {
+            self.build_distances += *computed as u64;
             for (layer, links) in layers.iter().enumerate() {
                 self.graph.set_links(layer as u8, *node, links);
                 reversed.extend(links.iter().map(|&target| (layer as u8, target, *node)));
@@ -98,37 +143,67 @@ impl Hnsw {
         }
         reversed.par_sort_unstable();
         let groups: Vec<&[(u8, u32, u32)]> = reversed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
-        let rows: Vec<Vec<u32>> =
+        let rows: Vec<(Vec<u32>, usize)> =
             groups.par_iter().with_min_len(8).map(|group| self.with_reverse_links(vectors, group)).collect();
-        for (group, row) in groups.iter().zip(&rows) {
+        for (group, (row, computed)) in groups.iter().zip(&rows) {
             self.graph.set_links(group[0].0, group[0].1, row);
+            self.build_distances += *computed as u64;
         }
-        for &node in batch {
+        let root = self.graph.entry;
+        let mut all_reached = true;
+        for Plan { node, layers, near, .. } in plans {
+            let node = *node;
+            if self.tree.is_kept() {
+                all_reached &= self.adopt(node, &layers[0]) || self.adopt(node, near);
+            }
             self.nodes.insert(node);
             if self.graph.entry.is_none_or(|entry| self.graph.level(node) > self.graph.level(entry)) {
                 self.graph.entry = Some(node);
             }
         }
+        if self.tree.is_kept()
+            && let (Some(old), Some(new)) = (root, self.graph.entry)
+            && old != new
+        {
+            all_reached &= self.replant(old, new);
+        }
+        if !all_reached {
+            self.connect(vectors);
+            self.keep_tree();
+        }
     }
 
-    fn plan(&self, vectors: &Vectors, node: u32) -> Plan {
+    pub(super) fn plan(&self, vectors: &Vectors, node: u32) -> Plan {
         self.space.with_row(vectors, node, Planning { hnsw: self, vectors, node })
     }
 
     /// The row of one target with its new backward links, pruned from the target's own point of view when too long.
-    fn with_reverse_links(&self, vectors: &Vectors, group: &[(u8, u32, u32)]) -> Vec<u32> {
+    fn with_reverse_links(&self, vectors: &Vectors, group: &[(u8, u32, u32)]) -> (Vec<u32>, usize) {
         let (layer, target, _) = group[0];
         let mut row = self.graph.links(layer, target).to_vec();
         row.extend(group.iter().map(|&(_, _, source)| source));
         if row.len() <= self.graph.max_degree(layer) {
-            return row;
+            return (row, 0);
         }
-        self.prune(vectors, layer, target, &row)
+        let max = self.graph.max_degree(layer);
+        let (mut pruned, computed) = self.prune(vectors, layer, target, &row, max * 3 / 4);
+        if layer == 0 {
+            self.tree.restore(target, &row, &mut pruned, max);
+        }
+        (pruned, computed)
     }
 
-    /// At most the layer's degree out of `row`, leaving room for a few links more.
-    pub(super) fn prune(&self, vectors: &Vectors, layer: u8, node: u32, row: &[u32]) -> Vec<u32> {
-        self.space.with_row(vectors, node, Pruning { hnsw: self, vectors, layer, node, row })
+    /// At most the layer's degree out of `row`: all that the selection keeps, and others up to `fill`. Gives the number
+    /// of distances that it took, too.
+    pub(super) fn prune(
+        &self,
+        vectors: &Vectors,
+        layer: u8,
+        node: u32,
+        row: &[u32],
+        fill: usize,
+    ) -> (Vec<u32>, usize) {
+        self.space.with_row(vectors, node, Pruning { hnsw: self, vectors, layer, node, row, fill })
     }
 }
 
@@ -148,16 +223,22 @@ impl WithScorer for Planning<'_> {
         let top = graph.level(node).min(graph.level(entry));
         let copy_distance = space.copy_distance(vectors, node, own);
         Scratch::with(|scratch| {
+            scratch.start();
             let mut nearest = scratch.descend(graph, own, entry, top);
+            let (mut near, mut compared) = (Vec::new(), 0);
             let mut layers = vec![Vec::new(); usize::from(top) + 1];
             for layer in (0..=top).rev() {
                 let found = scratch.search_layer(graph, own, layer, nearest, params.ef_construction);
                 nearest = found[0];
                 let live: Vec<Candidate> =
                     found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
-                layers[usize::from(layer)] = select(space, vectors, &live, copy_distance, params.m, params.m);
+                if layer == 0 {
+                    near = found.iter().take(PARENTS).map(|found| found.node).collect();
+                }
+                layers[usize::from(layer)] =
+                    select(space, vectors, &live, copy_distance, params.m, params.m, &mut compared);
             }
-            Plan { node, layers }
+            Plan { node, layers, near, computed: scratch.computed + compared }
         })
     }
 }
@@ -169,15 +250,18 @@ struct Pruning<'a> {
     layer: u8,
     node: u32,
     row: &'a [u32],
+    fill: usize,
 }
 
 impl WithScorer for Pruning<'_> {
-    type Output = Vec<u32>;
+    type Output = (Vec<u32>, usize);
 
-    fn run(self, own: &impl Scorer) -> Vec<u32> {
-        let Pruning { hnsw: Hnsw { graph, space, .. }, vectors, layer, node, row } = self;
+    fn run(self, own: &impl Scorer) -> (Vec<u32>, usize) {
+        let Pruning { hnsw: Hnsw { graph, space, .. }, vectors, layer, node, row, fill } = self;
         let max = graph.max_degree(layer);
         let copy_distance = space.copy_distance(vectors, node, own);
-        select(space, vectors, &space.ranked(row, own), copy_distance, max, max * 3 / 4)
+        let mut computed = row.len();
+        let links = select(space, vectors, &space.ranked(row, own), copy_distance, max, fill, &mut computed);
+        (links, computed)
     }
 }

@@ -14,6 +14,7 @@ use super::Hnsw;
 use super::search::{Beam, Scratch, StopRule};
 use super::space::{Scorer, Space};
 use super::stop::{FAR, Squared};
+use super::tree::Tree;
 use crate::hash::mix;
 use crate::vectors::Vectors;
 use crate::{BitSet, FlatScan, Request};
@@ -285,12 +286,12 @@ impl Hnsw {
 
     /// Makes the table anew if it is time to.
     pub(super) fn calibrate_again(&mut self, vectors: &Vectors) {
-        let live: Vec<u32> = self.live().collect();
-        if live.len() < LEAST || self.changed.saturating_mul(2) < live.len() {
+        let live = self.nodes.count() - self.dead.count();
+        if live < LEAST || self.changed.saturating_mul(2) < live {
             return;
         }
-        let count = (live.len() / QUERY_SHARE).min(QUERIES);
-        let mut rows = live;
+        let count = (live / QUERY_SHARE).min(QUERIES);
+        let mut rows: Vec<u32> = self.live().collect();
         rows.sort_by_cached_key(|&row| (mix(!self.params.seed ^ mix(u64::from(row))), row));
         rows.truncate(count);
         let mut trial = Hnsw {
@@ -301,6 +302,8 @@ impl Hnsw {
             space: std::mem::take(&mut self.space),
             recalls: None,
             changed: 0,
+            tree: Tree::default(),
+            build_distances: 0,
         };
         rows.iter().for_each(|&row| {
             trial.dead.insert(row);
@@ -330,7 +333,7 @@ impl Hnsw {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(&self.graph, scorer, entry, 0);
-            scratch.search_layer_until(&self.graph, scorer, 0, nearest, WIDEST, &mut watch);
+            scratch.search_layer_until(&self.graph, scorer, 0, &[nearest], WIDEST, &mut watch);
             watch.note(scratch.beam(), [THRESHOLDS; KS.len()]);
         });
         watch.record

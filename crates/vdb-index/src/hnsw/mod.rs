@@ -5,19 +5,21 @@
 //! (the scheme of ParlayANN, PPoPP 2024). Batches grow with what the same call has inserted before, so that a new
 //! cluster is linked within itself, and never pass a small share of the whole.
 //!
-//! Deletes leave the node in the graph as a step that is never a hit; when a fifth of the nodes are such, their
-//! neighbours are linked past them and the offsets are free again. After every bulk change each live node is reachable.
+//! Deletes leave the node in the graph as a step that is never a hit; when a tenth of the nodes are such, their
+//! neighbours are linked past them and the offsets are free again. Every live node is reachable after every change.
 
 mod build;
 mod calibrate;
 mod filtered;
 mod graph;
+mod merge;
 mod repair;
 mod rerank;
 mod search;
 mod select;
 mod space;
 mod stop;
+mod tree;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
@@ -28,6 +30,7 @@ use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
 use stop::{Squared, Within};
+use tree::Tree;
 use vdb_distance::Metric;
 
 /// Parameters of the graph, fixed when it is made.
@@ -71,6 +74,10 @@ pub struct Hnsw {
     recalls: Option<Table>,
     /// Rows that came, changed or went since that was found out.
     changed: usize,
+    /// Links that are never pruned, while rows come in small numbers.
+    tree: Tree,
+    /// Distances computed by all insertions and repairs.
+    build_distances: u64,
 }
 
 /// What a graph looks like.
@@ -84,7 +91,7 @@ pub struct GraphStats {
     pub base_links: usize,
     /// Layers, the base included.
     pub layers: usize,
-    /// Live nodes that no walk from the entry point reaches.
+    /// Live nodes that no walk over the base layer from the entry point reaches.
     pub unreachable: usize,
 }
 
@@ -130,6 +137,8 @@ impl Hnsw {
             space: Space::default(),
             recalls: None,
             changed: 0,
+            tree: Tree::default(),
+            build_distances: 0,
         }
     }
 
@@ -140,7 +149,10 @@ impl Hnsw {
 
     /// Heap bytes held, the vectors not included.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes() + self.space.bytes() + (self.dead.words().len() + self.nodes.words().len()) * 8
+        self.graph.bytes()
+            + self.space.bytes()
+            + self.tree.bytes()
+            + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
     /// The nearest matching rows that a walk with a beam of `ef_search` finds; k hits whenever k rows match.
@@ -231,6 +243,11 @@ impl Hnsw {
         Answer { hits, exact: false, distance_computations: computed, hops, ef_search }
     }
 
+    /// Distances computed by all insertions, merges and repairs so far; not kept in files.
+    pub fn build_distances(&self) -> u64 {
+        self.build_distances
+    }
+
     /// Counts nodes, links and unreachable nodes.
     ///
     /// # Complexity
@@ -312,7 +329,7 @@ impl Walk<'_> {
             let found = match &mut self.stop {
                 None => scratch.search_layer(self.graph, scorer, 0, nearest, self.ef),
                 Some(stop) => {
-                    scratch.search_layer_until(self.graph, scorer, 0, nearest, self.ef, stop);
+                    scratch.search_layer_until(self.graph, scorer, 0, &[nearest], self.ef, stop);
                     self.ef = scratch.beam().widest();
                     scratch.found()
                 }
@@ -369,5 +386,9 @@ fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
     Ok(())
 }
 
+#[cfg(test)]
+mod baseline;
+#[cfg(test)]
+mod maintenance;
 #[cfg(test)]
 mod tests;

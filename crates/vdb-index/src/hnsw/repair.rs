@@ -1,19 +1,17 @@
 //! Deletion, linking past deleted nodes, and the guarantee that every live node is reachable.
 
 use super::Hnsw;
-use super::graph::Graph;
 use super::search::Scratch;
 use super::space::{Scorer, WithScorer};
+use super::tree::Tree;
 use crate::BitSet;
 use crate::vectors::Vectors;
 use rayon::prelude::*;
 
 /// Deleted nodes are linked past when they are more than one in this many.
-const DEAD_SHARE: usize = 5;
+const DEAD_SHARE: usize = 10;
 /// Fewer deleted nodes than this are never worth a pass.
 const DEAD_MIN: usize = 32;
-/// Rounds of attaching unreachable nodes; each attaches all it finds, more than two are hardly ever needed.
-const CONNECT_ROUNDS: usize = 8;
 
 impl Hnsw {
     /// Takes a row, which must no longer be live, out of the results.
@@ -21,7 +19,7 @@ impl Hnsw {
     /// Gives the offsets that the graph no longer uses: none most of the time, all deleted ones after a repair.
     ///
     /// # Complexity
-    /// O(1) most of the time; every node's row is looked at once per n / 5 deletes.
+    /// O(1) most of the time; every node's row is looked at once per n / 10 deletes.
     pub fn remove(&mut self, vectors: &Vectors, offset: u32) -> Vec<u32> {
         if !self.nodes.contains(offset) || !self.dead.insert(offset) {
             return Vec::new();
@@ -37,24 +35,39 @@ impl Hnsw {
 
     /// Links every node past its deleted neighbours and frees these.
     ///
-    /// A node's candidates are its live neighbours and the live neighbours of its deleted ones (Singh et al.,
-    /// FreshDiskANN 2021, algorithm 4).
+    /// A node keeps its live neighbours. Each deleted one is replaced by its live neighbour that is nearest to the node,
+    /// and each neighbour of a deleted node is linked to from the other one that is nearest to it: so whatever parts of
+    /// the graph a deleted node held together stay together. Free places are filled by selection from the live neighbours
+    /// of deleted ones (as in Singh et al., FreshDiskANN 2021, algorithm 4; that rule alone loses the links between
+    /// distant clusters in a few replacements of the content).
     pub(super) fn repair(&mut self, vectors: &Vectors) -> Vec<u32> {
         let freed: Vec<u32> = self.dead.iter().collect();
-        let work: Vec<(u8, u32)> = self
+        let mut heirs: Vec<Heir> =
+            freed.par_iter().flat_map_iter(|&dead| self.heirs(vectors, dead)).collect();
+        heirs.par_sort_unstable();
+        heirs.dedup();
+        let mut work: Vec<(u8, u32)> = self
             .live()
             .flat_map(|node| (0..=self.graph.level(node)).map(move |layer| (layer, node)))
             .filter(|&(layer, node)| {
                 self.graph.links(layer, node).iter().any(|&link| self.dead.contains(link))
             })
             .collect();
-        let rows: Vec<Vec<u32>> = work
+        work.extend(heirs.iter().map(|&(layer, node, _)| (layer, node)));
+        work.sort_unstable();
+        work.dedup();
+        let rows: Vec<(Vec<u32>, usize)> = work
             .par_iter()
             .with_min_len(8)
-            .map(|&(layer, node)| self.links_past_dead(vectors, layer, node))
+            .map(|&(layer, node)| {
+                let from = heirs.partition_point(|heir| (heir.0, heir.1) < (layer, node));
+                let own = heirs[from..].iter().take_while(|heir| (heir.0, heir.1) == (layer, node));
+                self.links_past_dead(vectors, layer, node, own.map(|heir| heir.2))
+            })
             .collect();
-        for (&(layer, node), row) in work.iter().zip(&rows) {
+        for (&(layer, node), (row, computed)) in work.iter().zip(&rows) {
             self.graph.set_links(layer, node, row);
+            self.build_distances += *computed as u64;
         }
         for &node in &freed {
             for layer in 0..=self.graph.level(node) {
@@ -71,115 +84,124 @@ impl Hnsw {
         freed
     }
 
-    fn links_past_dead(&self, vectors: &Vectors, layer: u8, node: u32) -> Vec<u32> {
-        let mut candidates: Vec<u32> = Vec::new();
-        for &link in self.graph.links(layer, node) {
-            if self.dead.contains(link) {
-                let beyond = self.graph.links(layer, link).iter();
-                candidates.extend(beyond.filter(|&&next| next != node && !self.dead.contains(next)));
-            } else {
-                candidates.push(link);
+    /// For each live neighbour of a deleted node the other one that is nearest to it.
+    fn heirs(&self, vectors: &Vectors, dead: u32) -> Vec<Heir> {
+        let mut heirs = Vec::new();
+        for layer in 0..=self.graph.level(dead) {
+            let links = self.graph.links(layer, dead).iter().copied();
+            let live: Vec<u32> = links.filter(|&link| !self.dead.contains(link)).collect();
+            for &link in &live {
+                let others: Vec<u32> = live.iter().copied().filter(|&other| other != link).collect();
+                let nearest = self.space.with_row(vectors, link, Ranking { hnsw: self, nodes: &others });
+                heirs.extend(nearest.first().map(|&nearest| (layer, nearest, link)));
             }
         }
-        candidates.sort_unstable();
-        candidates.dedup();
-        self.prune(vectors, layer, node, &candidates)
+        heirs
     }
 
-    /// Every node that a walk from the entry point can reach, over the links of all layers.
-    pub(super) fn reached(&self) -> BitSet {
-        let mut reached = BitSet::new(self.graph.len());
-        if let Some(entry) = self.graph.entry {
-            spread(&self.graph, entry, &mut reached);
+    fn links_past_dead(
+        &self,
+        vectors: &Vectors,
+        layer: u8,
+        node: u32,
+        inherited: impl Iterator<Item = u32>,
+    ) -> (Vec<u32>, usize) {
+        let before = self.graph.links(layer, node);
+        let mut kept: Vec<u32> = before.iter().copied().filter(|&link| !self.dead.contains(link)).collect();
+        let mut candidates = kept.clone();
+        for &dead in before.iter().filter(|&&link| self.dead.contains(link)) {
+            let beyond = self.graph.links(layer, dead).iter().copied();
+            let beyond: Vec<u32> = beyond.filter(|&next| next != node && !self.dead.contains(next)).collect();
+            let ranked = self.space.with_row(vectors, node, Ranking { hnsw: self, nodes: &beyond });
+            kept.extend(ranked.first());
+            candidates.extend(beyond);
         }
-        reached
+        kept.extend(inherited);
+        candidates.extend(&kept);
+        let unique = |nodes: &mut Vec<u32>| {
+            nodes.sort_unstable();
+            nodes.dedup();
+        };
+        unique(&mut kept);
+        unique(&mut candidates);
+        let max = self.graph.max_degree(layer);
+        if kept.len() > max {
+            let (row, computed) = self.prune(vectors, layer, node, &kept, max);
+            return (row, computed);
+        }
+        // Never shorter than before: rows that lost a few links at every repair would be worn down by many.
+        let fill = (max * 3 / 4).max(before.len());
+        if candidates.len() > kept.len() && kept.len() < fill {
+            let (selected, computed) = self.prune(vectors, layer, node, &candidates, fill);
+            let room = fill - kept.len();
+            let new: Vec<u32> = selected.into_iter().filter(|link| !kept.contains(link)).take(room).collect();
+            kept.extend(new);
+            return (kept, computed);
+        }
+        (kept, 0)
+    }
+
+    /// Every node that a walk from the entry point can reach over the links of the base layer, which is where searches
+    /// end.
+    pub(super) fn reached(&self) -> BitSet {
+        Tree::grown(&self.graph).1
     }
 
     /// Gives every unreachable live node a link from a reachable node near it.
     pub(super) fn connect(&mut self, vectors: &Vectors) {
-        for _ in 0..CONNECT_ROUNDS {
-            let mut reached = self.reached();
-            let orphans: Vec<u32> = self.live().filter(|&node| !reached.contains(node)).collect();
-            if orphans.is_empty() {
-                return;
-            }
-            let mut in_degree = self.in_degrees();
-            for orphan in orphans {
-                if !reached.contains(orphan) {
-                    self.attach(vectors, orphan, &mut in_degree);
-                    spread(&self.graph, orphan, &mut reached);
-                }
+        let (tree, mut reached) = Tree::grown(&self.graph);
+        self.tree = tree;
+        let orphans: Vec<u32> = self.live().filter(|&node| !reached.contains(node)).collect();
+        for orphan in orphans {
+            if !reached.contains(orphan) {
+                self.attach(vectors, orphan, &reached);
+                self.tree.spread(&self.graph, orphan, &mut reached);
             }
         }
+        self.drop_tree();
     }
 
-    fn in_degrees(&self) -> Vec<u32> {
-        let mut degrees = vec![0; self.graph.len()];
-        for node in 0..self.graph.len() as u32 {
-            for &link in self.graph.links(0, node) {
-                degrees[link as usize] += 1;
-            }
-        }
-        degrees
-    }
-
-    /// Links to `orphan` from the nearest node with a free place, or in place of a link that is not its target's only one.
-    fn attach(&mut self, vectors: &Vectors, orphan: u32, in_degree: &mut [u32]) {
+    fn attach(&mut self, vectors: &Vectors, orphan: u32, reached: &BitSet) {
         let entry = self.graph.entry.expect("a graph with live nodes has an entry point");
-        let near = self.space.with_row(vectors, orphan, Nearby { hnsw: self, entry, orphan });
-        let max = self.graph.max_degree(0);
-        let with_room = near.iter().find(|&&node| self.graph.links(0, node).len() < max);
-        if let Some(&node) = with_room {
-            let mut row = self.graph.links(0, node).to_vec();
-            row.push(orphan);
-            self.graph.set_links(0, node, &row);
-        } else {
-            let spare = near.iter().find_map(|&node| {
-                let links = self.graph.links(0, node);
-                let place = links.iter().rposition(|&link| in_degree[link as usize] > 1)?;
-                Some((node, place))
-            });
-            let Some((node, place)) = spare else { return };
-            let mut row = self.graph.links(0, node).to_vec();
-            in_degree[row[place] as usize] -= 1;
-            row[place] = orphan;
-            self.graph.set_links(0, node, &row);
-        }
-        in_degree[orphan as usize] += 1;
+        let near = self.space.with_row(vectors, orphan, Nearby { hnsw: self, entry });
+        // A tree has fewer links than the rows of its nodes have places, so some reached node has one.
+        let _ = self.adopt(orphan, &near) || self.adopt(orphan, &reached.iter().collect::<Vec<u32>>());
     }
 }
 
-/// Nodes near an orphan, nearest first, without itself.
+/// On a layer, a node and the neighbour of a deleted one that it gets a link to.
+type Heir = (u8, u32, u32);
+
+/// Orders nodes by their distance to another.
+struct Ranking<'a> {
+    hnsw: &'a Hnsw,
+    nodes: &'a [u32],
+}
+
+impl WithScorer for Ranking<'_> {
+    type Output = Vec<u32>;
+
+    fn run(self, own: &impl Scorer) -> Vec<u32> {
+        self.hnsw.space.ranked(self.nodes, own).into_iter().map(|candidate| candidate.node).collect()
+    }
+}
+
+/// Reachable nodes near an orphan, nearest first.
 struct Nearby<'a> {
     hnsw: &'a Hnsw,
     entry: u32,
-    orphan: u32,
 }
 
 impl WithScorer for Nearby<'_> {
     type Output = Vec<u32>;
 
     fn run(self, own: &impl Scorer) -> Vec<u32> {
-        let Nearby { hnsw: Hnsw { graph, params, .. }, entry, orphan } = self;
+        let Nearby { hnsw: Hnsw { graph, params, .. }, entry } = self;
         Scratch::with(|scratch| {
-            let nearest = scratch.descend(graph, own, entry, 0);
+            // Not by the upper layers: they may lead to where the base layer does not.
+            let nearest = scratch.descend(graph, own, entry, graph.level(entry));
             let found = scratch.search_layer(graph, own, 0, nearest, params.ef_construction);
-            found.iter().map(|found| found.node).filter(|&node| node != orphan).collect()
+            found.iter().map(|found| found.node).collect()
         })
-    }
-}
-
-/// Adds to `reached` whatever can be reached from `start`.
-fn spread(graph: &Graph, start: u32, reached: &mut BitSet) {
-    let mut open = vec![start];
-    reached.insert(start);
-    while let Some(node) = open.pop() {
-        for layer in 0..=graph.level(node) {
-            for &link in graph.links(layer, node) {
-                if reached.insert(link) {
-                    open.push(link);
-                }
-            }
-        }
     }
 }

@@ -263,7 +263,19 @@ impl Scratch {
         entry: Candidate,
         ef: usize,
     ) -> &[Candidate] {
-        self.search_layer_until(graph, scorer, layer, entry, ef, &mut WholeBeam)
+        self.search_layer_from(graph, scorer, layer, &[entry], ef)
+    }
+
+    /// The same from several nodes.
+    pub(crate) fn search_layer_from(
+        &mut self,
+        graph: &Graph,
+        scorer: &impl Scorer,
+        layer: u8,
+        entries: &[Candidate],
+        ef: usize,
+    ) -> &[Candidate] {
+        self.search_layer_until(graph, scorer, layer, entries, ef, &mut WholeBeam)
     }
 
     /// The same, until a rule ends the walk.
@@ -272,7 +284,7 @@ impl Scratch {
         graph: &Graph,
         scorer: &impl Scorer,
         layer: u8,
-        entry: Candidate,
+        entries: &[Candidate],
         ef: usize,
         stop: &mut impl StopRule,
     ) -> &[Candidate] {
@@ -281,8 +293,10 @@ impl Scratch {
         let epoch = *epoch;
         let visited = &mut visited[..graph.len()];
         beam.reset(ef);
-        beam.insert(Entry::new(entry.distance, entry.node));
-        visited[entry.node as usize] = epoch;
+        for entry in entries {
+            beam.insert(Entry::new(entry.distance, entry.node));
+            visited[entry.node as usize] = epoch;
+        }
         while let Some(place) = beam.peek() {
             if stop.is_over(beam, place) {
                 break;

@@ -16,7 +16,7 @@ const MAX_COPIES: usize = 2;
 const CHUNK: usize = 4;
 
 /// At most `max` neighbours out of `candidates`, which are sorted by distance to the node and hold it not. Candidates
-/// no farther than `copy_distance` are copies of the node.
+/// no farther than `copy_distance` are copies of the node. Adds the distances between candidates to `computed`.
 pub(crate) fn select(
     space: &Space,
     vectors: &Vectors,
@@ -24,6 +24,7 @@ pub(crate) fn select(
     copy_distance: f32,
     max: usize,
     fill: usize,
+    computed: &mut usize,
 ) -> Vec<u32> {
     let mut kept: Vec<u32> = Vec::with_capacity(max);
     let mut passed_over = Vec::with_capacity(fill);
@@ -40,7 +41,9 @@ pub(crate) fn select(
             continue;
         }
         let diverse = Diverse { kept: &kept[copies..], distance: candidate.distance };
-        if space.with_inner_row(vectors, candidate.node, diverse) {
+        let (is_diverse, compared) = space.with_inner_row(vectors, candidate.node, diverse);
+        *computed += compared;
+        if is_diverse {
             kept.push(candidate.node);
         } else if passed_over.len() < fill {
             passed_over.push(candidate.node);
@@ -51,21 +54,24 @@ pub(crate) fn select(
     kept
 }
 
-/// Whether a candidate is nearer to the node, at `distance`, than to all of `kept`.
+/// Whether a candidate is nearer to the node, at `distance`, than to all of `kept`; and the distances it took.
 struct Diverse<'a> {
     kept: &'a [u32],
     distance: f32,
 }
 
 impl WithScorer for Diverse<'_> {
-    type Output = bool;
+    type Output = (bool, usize);
 
-    fn run(self, candidate: &impl Scorer) -> bool {
+    fn run(self, candidate: &impl Scorer) -> (bool, usize) {
         let mut distances = [0.0; CHUNK];
-        self.kept.chunks(CHUNK).all(|chunk| {
+        let mut computed = 0;
+        let is_diverse = self.kept.chunks(CHUNK).all(|chunk| {
             let distances = &mut distances[..chunk.len()];
             candidate.score(chunk, distances);
+            computed += chunk.len();
             distances.iter().all(|&distance| distance > self.distance)
-        })
+        });
+        (is_diverse, computed)
     }
 }

@@ -127,7 +127,6 @@ fn churn_keeps_recall_and_reachability() {
     assert!(freed > 5_000 && vectors.len() < 2_600, "{freed} freed, {} rows", vectors.len());
     let churned = mean_recall(&vectors, &hnsw, 32, None);
     assert!(churned > fresh - 0.02, "fresh {fresh}, after churn {churned}");
-    hnsw.connect(&vectors);
     assert_eq!(hnsw.stats().unreachable, 0);
     let all: Vec<u32> = vectors.live().iter().collect();
     for offset in all {
