@@ -125,6 +125,13 @@ impl Hnsw {
         unique(&mut kept);
         unique(&mut candidates);
         let max = self.graph.max_degree(layer);
+        if layer > 0 {
+            // Few nodes have upper layers, and walks that come down in the wrong place are lost among distant clusters:
+            // these rows are chosen as those of new nodes are.
+            candidates.extend(self.space.with_row(vectors, node, OnLayer { hnsw: self, layer, node }));
+            unique(&mut candidates);
+            return self.prune(vectors, layer, node, &candidates, max * 3 / 4);
+        }
         if kept.len() > max {
             let (row, computed) = self.prune(vectors, layer, node, &kept, max);
             return (row, computed);
@@ -183,6 +190,28 @@ impl WithScorer for Ranking<'_> {
 
     fn run(self, own: &impl Scorer) -> Vec<u32> {
         self.hnsw.space.ranked(self.nodes, own).into_iter().map(|candidate| candidate.node).collect()
+    }
+}
+
+/// The live nodes near a node on an upper layer, without itself.
+struct OnLayer<'a> {
+    hnsw: &'a Hnsw,
+    layer: u8,
+    node: u32,
+}
+
+impl WithScorer for OnLayer<'_> {
+    type Output = Vec<u32>;
+
+    fn run(self, own: &impl Scorer) -> Vec<u32> {
+        let OnLayer { hnsw: Hnsw { graph, params, dead, .. }, layer, node } = self;
+        let entry = graph.entry.expect("a graph with nodes has an entry point");
+        Scratch::with(|scratch| {
+            let nearest = scratch.descend(graph, own, entry, layer);
+            let found = scratch.search_layer(graph, own, layer, nearest, params.ef_construction);
+            let found = found.iter().map(|found| found.node);
+            found.filter(|&found| found != node && !dead.contains(found)).collect()
+        })
     }
 }
 
