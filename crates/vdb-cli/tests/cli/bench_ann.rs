@@ -263,3 +263,19 @@ fn every_quantizer_is_measured() {
     run("--queries 0").failure(&["--queries is 0"]);
     assert!(run("--quantizers binary --queries 3").success().contains("binary"), "a line of text");
 }
+
+#[test]
+fn a_churned_graph_is_measured_beside_a_fresh_one() {
+    let folder = data_set("cosine", cosine);
+    let run = |arguments: &str| folder.run(&format!("bench churn --data sets --set small {arguments}"));
+    let rows = run("--queries 20 --rounds 2 --batch 7 --ef-search 32,64 --json").json();
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        assert_eq!(number(row, "unreachable"), 0.0, "{row}");
+        assert!(number(&row["churned"], "recall") > 0.9 && number(&row["fresh"], "recall") > 0.9, "{row}");
+        assert!(number(&row["churned"], "qps") > 0.0 && number(&row["churned"], "distances") > 0.0, "{row}");
+        assert_eq!(number(row, "updates_per_s") > 0.0, number(row, "round") > 0.0, "{row}");
+    }
+    run("--batch 0").failure(&["--batch is 0"]);
+    assert!(run("--queries 20 --rounds 1").success().contains("unreachable"), "lines of text");
+}
