@@ -30,7 +30,7 @@ impl Hnsw {
     /// larger graph of the two, or a copy of it. Deleted rows of the other graph never come over.
     ///
     /// # Complexity
-    /// Clearly fewer distances than [`insert`](Self::insert): some 40 % at the default parameters.
+    /// Clearly fewer distances than [`insert`](Self::insert): about 40 % fewer at the default parameters.
     ///
     /// # Panics
     /// When an offset is not a live row of `vectors`, or `offsets` is shorter than the other graph.
