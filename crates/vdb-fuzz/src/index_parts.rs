@@ -131,6 +131,8 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         dead: reader.u32s(),
         recalls: reader.u32s(),
         changed: reader.u64(),
+        basis: reader.f32s(),
+        trained: reader.u64(),
     };
     if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
         exercise(vectors, |vectors, request, changed| {
@@ -219,9 +221,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let params = HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 2 };
     let mut hnsw = Hnsw::new(params);
     hnsw.insert(few, &all(few));
-    let HnswParts { levels, base, upper, entry, dead, recalls, changed, .. } = hnsw.to_parts();
+    let HnswParts { levels, base, upper, entry, dead, recalls, changed, basis, trained, .. } =
+        hnsw.to_parts();
     let hnsw = Writer::default().u64(4).u64(20).u64(0).u64(2).u64(u64::from(entry.unwrap_or(u32::MAX)));
     let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead).u32s(&recalls).u64(changed);
+    let hnsw = hnsw.f32s(&basis).u64(trained);
     let params = IvfParams { lists: Some(6), bits: 3, ..IvfParams::default() };
     let mut ivf = Ivf::new(params);
     ivf.insert(self::lists(), &all(self::lists()));

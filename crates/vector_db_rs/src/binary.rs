@@ -76,7 +76,8 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
             })?;
         }
         Index::Hnsw(hnsw) => {
-            let HnswParts { levels, base, upper, entry, dead, recalls, changed, .. } = hnsw.to_parts();
+            let HnswParts { levels, base, upper, entry, dead, recalls, changed, basis, trained, .. } =
+                hnsw.to_parts();
             file.write_section("hnsw.entry", |out| out.put_u32(entry.unwrap_or(NO_ENTRY)))?;
             file.write_section("hnsw.dead", |out| out.put_u32_slice(&dead))?;
             file.add_section("hnsw.levels", &levels)?;
@@ -86,6 +87,10 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
                 out.put_u64(core.params.target_recall.to_bits())?;
                 out.put_u64(changed)?;
                 out.put_u32_slice(&recalls)
+            })?;
+            file.write_section("hnsw.basis", |out| {
+                out.put_u64(trained)?;
+                out.put_f32_slice(&basis)
             })?;
         }
         Index::Ivf(ivf) => {
@@ -378,6 +383,12 @@ impl Sections<'_> {
             params.target_recall = target;
             (recalls, changed) = (numbers, known_changed);
         }
+        let (mut trained, mut basis) = (0, Vec::new());
+        if self.file.contains("hnsw.basis") {
+            (trained, basis) = self.decode("hnsw.basis", |reader| {
+                Ok((reader.u64()?, reader.f32_vec(reader.remaining() / 4)?))
+            })?;
+        }
         let parts = HnswParts {
             params: params.hnsw,
             levels: self.file.section("hnsw.levels")?,
@@ -387,6 +398,8 @@ impl Sections<'_> {
             dead: self.numbers_to_end("hnsw.dead")?,
             recalls,
             changed,
+            basis,
+            trained,
         };
         Hnsw::from_parts(vectors, parts).map_err(|error| self.damaged("hnsw.base", error.to_string()))
     }

@@ -96,7 +96,7 @@ pub struct GraphStats {
 }
 
 /// A graph as plain arrays, for storing it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HnswParts {
     /// The parameters it was built with.
     pub params: HnswParams,
@@ -114,6 +114,10 @@ pub struct HnswParts {
     pub recalls: Vec<u32>,
     /// Rows that came, changed or went since that was found out.
     pub changed: u64,
+    /// The numbers of the basis that rows are coded in for walks; empty without codes.
+    pub basis: Vec<f32>,
+    /// Rows that the basis was trained on. With an empty basis: 0 while there were too few, else codes are too coarse.
+    pub trained: u64,
 }
 
 /// Why stored arrays are no graph.
@@ -271,6 +275,7 @@ impl Hnsw {
     /// The graph as plain arrays.
     pub fn to_parts(&self) -> HnswParts {
         let (levels, base, upper) = self.graph.rows();
+        let (basis, trained) = self.space.to_parts();
         HnswParts {
             params: self.params,
             levels: levels.to_vec(),
@@ -280,6 +285,8 @@ impl Hnsw {
             dead: self.dead.iter().collect(),
             recalls: self.recalls.as_ref().map(Table::to_numbers).unwrap_or_default(),
             changed: self.changed as u64,
+            basis,
+            trained,
         }
     }
 
@@ -289,7 +296,7 @@ impl Hnsw {
     /// When array lengths do not fit each other, an id is out of range or a node is linked above its top layer.
     pub fn from_parts(vectors: &Vectors, parts: HnswParts) -> Result<Self, GraphError> {
         check_parts(vectors, &parts)?;
-        let HnswParts { params, levels, base, upper, entry, dead, recalls, changed } = parts;
+        let HnswParts { params, levels, base, upper, entry, dead, recalls, changed, basis, trained } = parts;
         let mut hnsw = Self::new(params);
         hnsw.graph = Graph::from_rows(params.m, &levels, &base, &upper);
         hnsw.graph.entry = entry;
@@ -298,7 +305,7 @@ impl Hnsw {
             hnsw.dead.insert(node);
             hnsw.nodes.insert(node);
         }
-        hnsw.space.update(vectors, &[]);
+        hnsw.space.restore(vectors, &basis, trained).map_err(GraphError)?;
         hnsw.recalls = Table::from_numbers(&recalls).map_err(GraphError)?;
         // Without a table, as old files are, all rows count as new.
         let fresh = if hnsw.recalls.is_some() { 0 } else { vectors.live().count() };

@@ -91,6 +91,42 @@ impl Space {
         self.lift.as_ref().map_or(0.0, Lift::max_norm)
     }
 
+    /// What a file keeps of it: the numbers of the codes' basis, and on how many rows that was trained. Without numbers,
+    /// but rows, codes were found too coarse.
+    pub(crate) fn to_parts(&self) -> (Vec<f32>, u64) {
+        match &self.codes {
+            Some(codes) => (codes.basis().to_values(), self.trained as u64),
+            None => (Vec::new(), u64::from(self.too_coarse)),
+        }
+    }
+
+    /// Makes it again of what a file kept.
+    ///
+    /// # Errors
+    /// When the numbers are no basis for these vectors.
+    pub(crate) fn restore(&mut self, vectors: &Vectors, basis: &[f32], trained: u64) -> Result<(), String> {
+        if trained == 0 || basis.is_empty() {
+            self.too_coarse = trained > 0;
+            self.update(vectors, &[]);
+            return Ok(());
+        }
+        if vectors.metric() == Metric::Manhattan || vectors.dim() >= MAX_DIM {
+            return Err("there are no codes for such vectors".to_owned());
+        }
+        let basis = TraversalBasis::from_values(vectors.metric(), vectors.dim(), basis)?;
+        self.code_all(vectors, basis);
+        self.trained = usize::try_from(trained).unwrap_or(usize::MAX);
+        Ok(())
+    }
+
+    fn code_all(&mut self, vectors: &Vectors, basis: TraversalBasis) {
+        let mut codes = TraversalCodes::new(basis);
+        codes.grow(vectors.len());
+        let all: Vec<u32> = (0..vectors.len() as u32).collect();
+        codes.set_all(&all, |offset| vectors.row(offset));
+        (self.codes, self.lift) = (Some(codes), None);
+    }
+
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.as_ref().map_or(0, TraversalCodes::bytes)
@@ -133,11 +169,8 @@ impl Space {
         }
         let basis = TraversalBasis::train(vectors.metric(), vectors.dim(), &sample, SEED);
         drop(sample);
-        let mut codes = TraversalCodes::new(basis);
-        codes.grow(vectors.len());
-        let all: Vec<u32> = (0..vectors.len() as u32).collect();
-        codes.set_all(&all, |offset| vectors.row(offset));
-        (self.codes, self.lift, self.trained) = (Some(codes), None, live.len());
+        self.code_all(vectors, basis);
+        self.trained = live.len();
         self.unjudged = live;
         self.judge(vectors);
     }

@@ -91,6 +91,49 @@ impl TraversalBasis {
         }
     }
 
+    /// The numbers that make it, for a file: M, the centre, the directions.
+    pub fn to_values(&self) -> Vec<f32> {
+        let mut values = vec![self.longest];
+        values.extend_from_slice(&self.center);
+        values.extend_from_slice(&self.directions);
+        values
+    }
+
+    /// The basis that [`to_values`](Self::to_values) gave for vectors of `dim` values.
+    ///
+    /// # Errors
+    /// When the numbers are not as many as a basis has, or one of them is none that a basis has. What is stored of
+    /// directions is believed, their orthogonality included: files carry checksums.
+    ///
+    /// # Panics
+    /// As [`train`](Self::train).
+    pub fn from_values(metric: Metric, dim: usize, values: &[f32]) -> Result<TraversalBasis, String> {
+        assert!(metric != Metric::Manhattan && dim > 0, "no basis of dimension {dim} under {metric}");
+        let wide = dim + usize::from(metric == Metric::DotProduct);
+        let m = values.len().saturating_sub(1 + wide) / wide;
+        if m == 0 || m > wide || values.len() != 1 + wide + m * wide {
+            return Err(format!("{} numbers are no basis of {dim} dimensions", values.len()));
+        }
+        let (longest, rest) = (values[0], &values[1..]);
+        let (center, directions) = rest.split_at(wide);
+        let is_length = longest == 0.0 || (longest > 0.0 && norm_is_ordinary(longest));
+        let plain = |value: &f32| value.abs() <= f32::MAX.sqrt();
+        if !is_length || !center.iter().all(plain) || !directions.iter().all(|value| value.abs() <= 1.001) {
+            return Err("a number of the basis is out of range".to_owned());
+        }
+        let mut basis = TraversalBasis {
+            metric,
+            dim,
+            longest,
+            center: center.to_vec(),
+            directions: AlignedVec::new(),
+            m: 0,
+            projection: Projection { levels: AlignedVec::new(), stride: 0, steps: Vec::new() },
+        };
+        basis.turn(directions);
+        Ok(basis)
+    }
+
     fn turn(&mut self, directions: &[f32]) {
         let wide = self.center.len();
         self.m = directions.len() / wide;

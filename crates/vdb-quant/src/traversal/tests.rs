@@ -103,6 +103,25 @@ fn vectors_beyond_single_precision_are_refused_or_lie_at_the_centre() {
 }
 
 #[test]
+fn a_basis_comes_back_from_its_values() {
+    for metric in [Metric::Euclidean, Metric::DotProduct] {
+        let (_, codes) = coded(metric, 57, 100);
+        let values = codes.basis().to_values();
+        let again = TraversalBasis::from_values(metric, 57, &values).expect("its own values");
+        assert_eq!((again.m(), again.to_values()), (codes.basis().m(), values.clone()));
+        let refused = |values: &[f32]| assert!(TraversalBasis::from_values(metric, 57, values).is_err());
+        refused(&[]);
+        refused(&values[..values.len() - 1]);
+        refused(&values[..40]);
+        for (place, bad) in [(0, -1.0), (0, f32::NAN), (5, f32::INFINITY), (values.len() - 1, 2.0)] {
+            let mut values = values.clone();
+            values[place] = bad;
+            refused(&values);
+        }
+    }
+}
+
+#[test]
 fn degenerate_samples_make_usable_codes() {
     for sample in [vec![], vec![0.0; 40], vec![2.5; 40]] {
         let mut codes = TraversalCodes::new(TraversalBasis::train(Metric::Cosine, 10, &sample, 1));
