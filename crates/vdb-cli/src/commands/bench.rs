@@ -163,8 +163,9 @@ fn scopes(args: &AnnArgs, set: &DataSet, queries: usize) -> anyhow::Result<Vec<S
     let scope = |name: &String| {
         let name = (name != "none").then_some(name);
         let filter = name.map(|name| Ok::<_, anyhow::Error>((name.clone(), set.filter(name, rows)?)));
+        let filter = filter.transpose()?;
         let truth = set.truth(&args.queries, name.map(String::as_str), queries, args.k)?;
-        Ok(Scope { filter: filter.transpose()?, truth })
+        Ok(Scope { filter, truth })
     };
     args.filter.iter().map(scope).collect()
 }

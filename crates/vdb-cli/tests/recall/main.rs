@@ -112,7 +112,7 @@ fn filtered_search_reaches_its_floors() {
         [("noun", 0.990, 0.957), ("verb", 0.987, 0.962), ("adv", 0.990, 0.990)]
     {
         let options = || SearchOptions::new().filter("pos", pos);
-        check(&format!("hnsw, pos={pos}"), &hnsw, &sample, options(), hnsw_floor);
+        check(&format!("hnsw, pos={pos}"), &hnsw, &sample, options().ef_search(64), hnsw_floor);
         check(&format!("lsh, pos={pos}"), &lsh, &sample, options(), lsh_floor);
     }
 }
