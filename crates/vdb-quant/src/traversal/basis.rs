@@ -1,14 +1,12 @@
 //! Where vectors are placed before they are coded, and the directions that are kept of them.
 
-use super::TraversalQuery;
 use super::query::Round;
+use super::{LINE, TraversalQuery};
 use crate::kernels::compiled;
+use crate::kernels::int8::FACTOR_BYTES;
 use crate::{Int8Kernels, leading_directions, spread};
 use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
 
-/// Heads fill cache lines together with their eight bytes of factors.
-const LINE: usize = 64;
-const FACTOR_BYTES: usize = 8;
 /// Cache lines of a row that are tried first.
 const FEW_LINES: usize = 4;
 /// The share of the variance that a head holds, unless all coordinates are kept.

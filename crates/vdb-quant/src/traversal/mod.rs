@@ -25,6 +25,7 @@ use crate::{Int8Kernels, Width};
 use rayon::prelude::*;
 use vdb_distance::AlignedVec;
 
+/// Bytes of a cache line, which heads and their factors fill.
 const LINE: usize = 64;
 
 /// Codes of vectors addressed by offset.
