@@ -17,7 +17,7 @@ const TASK_WORDS: usize = 512;
 /// Bytes of codes below which a second thread costs more than it brings.
 const PARALLEL_BYTES: usize = 1 << 20;
 
-/// Rows left of a block from which all of it is refined at once: one by one a row costs about twice as much.
+/// Rows left of a block from which all of it is refined at once, without bounds. Half of a block, not yet measured.
 const WHOLE_BLOCK: u32 = 16;
 
 pub(super) struct Scan<'a> {

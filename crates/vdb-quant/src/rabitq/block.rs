@@ -307,7 +307,7 @@ impl RabitqBlockQuery<'_> {
     }
 
     /// The estimates of [`refine`](Self::refine) alone, for the vectors of a block, with their products and rows of
-    /// remaining bits in order: several times as fast for most of a block as one by one.
+    /// remaining bits in order: without the bounds, and so without a square root a row.
     ///
     /// # Panics
     /// When all bits are scanned, or there are more than 32 or not as many rows as products and estimates.
