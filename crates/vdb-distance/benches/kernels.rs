@@ -5,15 +5,14 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vdb_distance::{AlignedVec, Kernels};
+use vdb_distance::{AlignedVec, ElementType, Kernels, Matrix, Sum};
 
 type Pair = fn(&Kernels, &[f32], &[f32]) -> f32;
-type Gather = fn(&Kernels, &[f32], &[f32], usize, &[u32], &mut [f32]);
 
-const OPS: [(&str, Pair, Gather); 3] = [
-    ("dot", Kernels::dot, Kernels::dot_gather),
-    ("l2", Kernels::l2_squared, Kernels::l2_squared_gather),
-    ("l1", Kernels::l1, Kernels::l1_gather),
+const OPS: [(&str, Pair, Sum); 3] = [
+    ("dot", Kernels::dot, Sum::Dot),
+    ("l2", Kernels::l2_squared, Sum::L2Squared),
+    ("l1", Kernels::l1, Sum::L1),
 ];
 const DIMS: [usize; 4] = [128, 384, 784, 1536];
 const CACHED_BYTES: usize = 256 << 10;
@@ -63,28 +62,37 @@ fn pairs(c: &mut Criterion) {
 }
 
 fn gathers(c: &mut Criterion) {
-    let rows = matrix(MATRIX_BYTES);
-    for (name, _, gather) in OPS {
-        let mut group = c.benchmark_group(format!("gather32/{name}"));
-        for dim in DIMS {
-            let points = (rows.len() / dim) as u32;
-            let mut state = 7;
-            let ids: Vec<u32> = (0..GATHERED << 10).map(|_| random(&mut state) % points).collect();
-            group.throughput(Throughput::Elements((GATHERED * dim) as u64));
-            for kernels in all_kernels() {
-                group.bench_function(BenchmarkId::new(kernels.isa().name(), dim), |bencher| {
-                    let mut batches = ids.chunks_exact(GATHERED).cycle();
-                    let mut out = [0.0; GATHERED];
-                    bencher.iter(|| {
-                        let batch = batches.next().unwrap_or_default();
-                        gather(&kernels, black_box(&rows[..dim]), &rows, dim, batch, &mut out);
-                        out[GATHERED - 1]
-                    });
-                });
-            }
+    let queries = matrix(CACHED_BYTES);
+    for (name, _, sum) in OPS {
+        for element in [ElementType::F32, ElementType::F16, ElementType::Bf16, ElementType::U8] {
+            gather_of(c, name, sum, element, &queries);
         }
-        group.finish();
     }
+}
+
+fn gather_of(c: &mut Criterion, name: &str, sum: Sum, element: ElementType, queries: &[f32]) {
+    let mut bytes = AlignedVec::<u8>::new();
+    bytes.resize(MATRIX_BYTES, 0x3c);
+    let mut group = c.benchmark_group(format!("gather32/{name}/{element:?}"));
+    for dim in DIMS {
+        let rows = Matrix::new(element, &bytes, dim);
+        let points = (bytes.len() / element.bytes() / dim) as u32;
+        let mut state = 7;
+        let ids: Vec<u32> = (0..GATHERED << 10).map(|_| random(&mut state) % points).collect();
+        group.throughput(Throughput::Elements((GATHERED * dim) as u64));
+        for kernels in all_kernels() {
+            group.bench_function(BenchmarkId::new(kernels.isa().name(), dim), |bencher| {
+                let mut batches = ids.chunks_exact(GATHERED).cycle();
+                let mut out = [0.0; GATHERED];
+                bencher.iter(|| {
+                    let batch = batches.next().unwrap_or_default();
+                    kernels.gather(sum, black_box(&queries[..dim]), rows, batch, &mut out);
+                    out[GATHERED - 1]
+                });
+            });
+        }
+    }
+    group.finish();
 }
 
 criterion_group!(benches, pairs, gathers);

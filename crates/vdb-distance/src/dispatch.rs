@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use crate::generic::Block;
+use crate::matrix::Matrix;
+use crate::number::ElementType;
 use crate::scalar;
 
 /// An instruction set that kernels exist for.
@@ -14,7 +16,7 @@ use crate::scalar;
 pub enum Isa {
     /// Portable code; every CPU runs it.
     Scalar,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
@@ -73,9 +75,31 @@ impl std::error::Error for ParseIsaError {}
 /// of the same name in [`crate::generic`] asks for.
 pub(crate) struct Family {
     pub(crate) pair: unsafe fn(&[f32], &[f32]) -> f32,
+    pub(crate) f32: OfType,
+    pub(crate) f16: OfType,
+    pub(crate) bf16: OfType,
+    pub(crate) u8: OfType,
+}
+
+/// The entry points of one operation for rows of one element type.
+///
+/// # Safety
+/// As for [`Family`].
+pub(crate) struct OfType {
     pub(crate) gather: unsafe fn(&Block<'_>, &[u32], &mut [f32]),
     pub(crate) rows: unsafe fn(&Block<'_>, usize, &mut [f32]),
     pub(crate) tile: unsafe fn(&[&[f32]], &Block<'_>, usize, &mut [f32]),
+}
+
+impl Family {
+    fn of(&self, element: ElementType) -> &OfType {
+        match element {
+            ElementType::F32 => &self.f32,
+            ElementType::F16 => &self.f16,
+            ElementType::Bf16 => &self.bf16,
+            ElementType::U8 => &self.u8,
+        }
+    }
 }
 
 /// All entry points of one instruction set.
@@ -153,82 +177,88 @@ impl Kernels {
     }
 }
 
-/// Between a query and rows picked by number: `out[i]` is the kernel's value for row `ids[i]`.
-///
-/// `rows` is row-major with `stride` floats a row, of which the first `query.len()` are its vector. Rows are
-/// prefetched a few ahead. The functions panic if `ids` and `out` differ in length, if the query is longer than
-/// the stride, or if a row lies outside `rows`.
-impl Kernels {
-    /// Sums of products.
-    pub fn dot_gather(&self, query: &[f32], rows: &[f32], stride: usize, ids: &[u32], out: &mut [f32]) {
-        gather(&self.table.dot, &Block { query, rows, stride }, ids, out);
-    }
-
-    /// Sums of squared differences.
-    pub fn l2_squared_gather(
-        &self,
-        query: &[f32],
-        rows: &[f32],
-        stride: usize,
-        ids: &[u32],
-        out: &mut [f32],
-    ) {
-        gather(&self.table.l2_squared, &Block { query, rows, stride }, ids, out);
-    }
-
-    /// Sums of absolute differences.
-    pub fn l1_gather(&self, query: &[f32], rows: &[f32], stride: usize, ids: &[u32], out: &mut [f32]) {
-        gather(&self.table.l1, &Block { query, rows, stride }, ids, out);
-    }
+/// What is summed over the components of two vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// Products.
+    Dot,
+    /// Squared differences.
+    L2Squared,
+    /// Absolute differences.
+    L1,
 }
 
-/// Between a query and consecutive rows: `out[i]` is the kernel's value for row `first + i`.
-///
-/// The matrix is laid out as for the gathering functions. These panic if the query is longer than the stride,
-/// or if a row lies outside `rows`.
+/// Between queries and the rows of a [`Matrix`], of whichever element type: the values are, bit for bit, those for the
+/// same rows in `f32`.
 impl Kernels {
-    /// Sums of products.
+    /// Between a query and rows picked by number: `out[i]` is the value for row `ids[i]`. Rows are prefetched a few ahead.
+    ///
+    /// # Panics
+    /// If `ids` and `out` differ in length, if the query is longer than a row, or if a row lies outside the matrix.
+    pub fn gather(&self, sum: Sum, query: &[f32], rows: Matrix<'_>, ids: &[u32], out: &mut [f32]) {
+        assert_eq!(ids.len(), out.len(), "as many values as ids are written");
+        if let Some(&last) = ids.iter().max() {
+            rows.assert_row_inside(query, last as usize);
+        }
+        // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the lengths are equal, and
+        // the last row of those asked for lies inside the block, hence all of them do.
+        unsafe { (self.family(sum).of(rows.element()).gather)(&rows.block(query), ids, out) }
+    }
+
+    /// Between a query and consecutive rows: `out[i]` is the value for row `first + i`.
+    ///
+    /// # Panics
+    /// If the query is longer than a row, or if a row lies outside the matrix.
+    pub fn rows(&self, sum: Sum, query: &[f32], rows: Matrix<'_>, first: usize, out: &mut [f32]) {
+        if let Some(more) = out.len().checked_sub(1) {
+            // A sum that overflows saturates to a row that no block has, unless rows are empty and nothing is read.
+            rows.assert_row_inside(query, first.saturating_add(more));
+        }
+        // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the last row of those asked
+        // for lies inside the block, hence all of them do.
+        unsafe { (self.family(sum).of(rows.element()).rows)(&rows.block(query), first, out) }
+    }
+
+    /// Between several queries and the same consecutive rows: with n rows, `out[q * n + i]` is the value for query `q`
+    /// and row `first + i`, bit for bit that of one query at a time; n is `out.len() / queries.len()`.
+    ///
+    /// # Panics
+    /// If queries differ in length, `out` is not whole lines, or as [`rows`](Self::rows) does.
+    pub fn tile(&self, sum: Sum, queries: &[&[f32]], rows: Matrix<'_>, first: usize, out: &mut [f32]) {
+        let Some(&query) = queries.first() else {
+            return assert!(out.is_empty(), "{} values of no query", out.len());
+        };
+        assert!(queries.iter().all(|other| other.len() == query.len()), "queries have different lengths");
+        assert!(out.len().is_multiple_of(queries.len()), "{} values of {} queries", out.len(), queries.len());
+        if let Some(more) = (out.len() / queries.len()).checked_sub(1) {
+            rows.assert_row_inside(query, first.saturating_add(more));
+        }
+        // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the queries are of one length,
+        // and the last row of those asked for lies inside the block, hence all of them do.
+        unsafe { (self.family(sum).of(rows.element()).tile)(queries, &rows.block(query), first, out) }
+    }
+
+    /// [`rows`](Self::rows) of `stride` floats each: products.
     pub fn dot_rows(&self, query: &[f32], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-        consecutive(&self.table.dot, &Block { query, rows, stride }, first, out);
+        self.rows(Sum::Dot, query, Matrix::f32(rows, stride), first, out);
     }
 
-    /// Sums of squared differences.
+    /// [`rows`](Self::rows) of `stride` floats each: squared differences.
     pub fn l2_squared_rows(&self, query: &[f32], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-        consecutive(&self.table.l2_squared, &Block { query, rows, stride }, first, out);
+        self.rows(Sum::L2Squared, query, Matrix::f32(rows, stride), first, out);
     }
 
-    /// Sums of absolute differences.
+    /// [`rows`](Self::rows) of `stride` floats each: absolute differences.
     pub fn l1_rows(&self, query: &[f32], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-        consecutive(&self.table.l1, &Block { query, rows, stride }, first, out);
-    }
-}
-
-/// Between several queries and the same consecutive rows: with n rows, `out[q * n + i]` is the kernel's value for query
-/// `q` and row `first + i`, bit for bit that of one query at a time.
-///
-/// The matrix is laid out as for the gathering functions; n is `out.len() / queries.len()`. These panic if queries
-/// differ in length, `out` is not whole lines, or as the functions for one query do.
-impl Kernels {
-    /// Sums of products.
-    pub fn dot_tile(&self, queries: &[&[f32]], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-        tile(&self.table.dot, queries, rows, stride, first, out);
+        self.rows(Sum::L1, query, Matrix::f32(rows, stride), first, out);
     }
 
-    /// Sums of squared differences.
-    pub fn l2_squared_tile(
-        &self,
-        queries: &[&[f32]],
-        rows: &[f32],
-        stride: usize,
-        first: usize,
-        out: &mut [f32],
-    ) {
-        tile(&self.table.l2_squared, queries, rows, stride, first, out);
-    }
-
-    /// Sums of absolute differences.
-    pub fn l1_tile(&self, queries: &[&[f32]], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-        tile(&self.table.l1, queries, rows, stride, first, out);
+    fn family(&self, sum: Sum) -> &'static Family {
+        match sum {
+            Sum::Dot => &self.table.dot,
+            Sum::L2Squared => &self.table.l2_squared,
+            Sum::L1 => &self.table.l1,
+        }
     }
 }
 
@@ -270,58 +300,4 @@ fn pair(family: &'static Family, a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "vectors have different lengths");
     // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the lengths are equal.
     unsafe { (family.pair)(a, b) }
-}
-
-fn gather(family: &'static Family, block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
-    assert_eq!(ids.len(), out.len(), "as many values as ids are written");
-    if let Some(&last) = ids.iter().max() {
-        assert_row_inside(block, last as usize);
-    }
-    // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the lengths are equal, and
-    // the last row of those asked for lies inside the block, hence all of them do.
-    unsafe { (family.gather)(block, ids, out) }
-}
-
-fn consecutive(family: &'static Family, block: &Block<'_>, first: usize, out: &mut [f32]) {
-    if let Some(more) = out.len().checked_sub(1) {
-        // A sum that overflows saturates to a row that no block has, unless rows are empty and nothing is read.
-        assert_row_inside(block, first.saturating_add(more));
-    }
-    // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the last row of those asked
-    // for lies inside the block, hence all of them do.
-    unsafe { (family.rows)(block, first, out) }
-}
-
-fn tile(
-    family: &'static Family,
-    queries: &[&[f32]],
-    rows: &[f32],
-    stride: usize,
-    first: usize,
-    out: &mut [f32],
-) {
-    let Some(&query) = queries.first() else {
-        return assert!(out.is_empty(), "{} values of no query", out.len());
-    };
-    assert!(queries.iter().all(|other| other.len() == query.len()), "queries have different lengths");
-    assert!(out.len().is_multiple_of(queries.len()), "{} values of {} queries", out.len(), queries.len());
-    let block = Block { query, rows, stride };
-    if let Some(more) = (out.len() / queries.len()).checked_sub(1) {
-        assert_row_inside(&block, first.saturating_add(more));
-    }
-    // SAFETY: families are reached through a `Kernels` only, so the CPU runs them; the queries are of one length, and
-    // the last row of those asked for lies inside the block, hence all of them do.
-    unsafe { (family.tile)(queries, &block, first, out) }
-}
-
-/// Checks that the vector of row `row`, and so that of every row before it, lies inside the block.
-fn assert_row_inside(block: &Block<'_>, row: usize) {
-    let Block { query, rows, stride } = *block;
-    assert!(query.len() <= stride, "a vector of {} floats in rows of {stride}", query.len());
-    let end = row.checked_mul(stride).and_then(|start| start.checked_add(query.len()));
-    assert!(
-        end.is_some_and(|end| end <= rows.len()),
-        "row {row} lies outside a matrix of {} floats in rows of {stride}",
-        rows.len()
-    );
 }

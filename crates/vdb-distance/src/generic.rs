@@ -18,6 +18,7 @@
 //! Everything is `inline(always)`: an entry point with the right `target_feature` swallows the whole loop, and
 //! only there do the intrinsics become single instructions.
 
+use crate::number::{Bf16, F16, F32, Number, U8};
 use crate::prefetch::{LINE, prefetch_lines};
 use crate::reference;
 
@@ -33,13 +34,16 @@ const MAX_LINES: usize = 10;
 /// Sixteen single-precision lanes.
 ///
 /// # Safety
-/// All methods: the CPU has the instruction set of the implementing type. `load` reads sixteen floats at its
-/// pointer and `load_partial` reads `count < 16` of them; they must be readable. Alignment does not matter.
+/// All methods: the CPU has the instruction set of the implementing type. The loads read sixteen numbers of their type
+/// at their pointer and `load_partial` reads `count < 16` of them; they must be readable. Alignment does not matter.
 pub(crate) trait Lanes: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` lanes from memory, zeros in the others.
     unsafe fn load_partial(from: *const f32, count: usize) -> Self;
+    unsafe fn f16(from: *const u8) -> Self;
+    unsafe fn bf16(from: *const u8) -> Self;
+    unsafe fn u8(from: *const u8) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn abs(self) -> Self;
@@ -47,6 +51,64 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// All lanes in one, folded in the order of the module page.
     unsafe fn sum(self) -> f32;
+}
+
+/// An element type of which sixteen numbers can be loaded, as the `f32` they are.
+///
+/// # Safety
+/// As for [`Lanes`].
+pub(crate) trait Load: Number {
+    unsafe fn load<V: Lanes>(from: *const u8) -> V;
+
+    #[inline(always)]
+    unsafe fn load_partial<V: Lanes>(from: *const u8, count: usize) -> V {
+        debug_assert!(count < LANES);
+        let mut padded = [0_u8; 2 * LANES];
+        // SAFETY: `count` numbers are readable, by this trait's contract, each of at most two bytes where this is not
+        // overwritten, so they are fewer bytes than the array holds; zero bytes are zeros.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), count * Self::BYTES);
+            Self::load(padded.as_ptr())
+        }
+    }
+}
+
+impl Load for F32 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const u8) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { V::load(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial<V: Lanes>(from: *const u8, count: usize) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { V::load_partial(from.cast(), count) }
+    }
+}
+
+impl Load for F16 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const u8) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { V::f16(from) }
+    }
+}
+
+impl Load for Bf16 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const u8) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { V::bf16(from) }
+    }
+}
+
+impl Load for U8 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const u8) -> V {
+        // SAFETY: this function's own contract.
+        unsafe { V::u8(from) }
+    }
 }
 
 /// What is summed over the components.
@@ -110,22 +172,22 @@ impl Op for L1 {
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     pub(crate) query: &'a [f32],
-    pub(crate) rows: &'a [f32],
-    /// Floats from the start of one row to the start of the next.
+    pub(crate) rows: &'a [u8],
+    /// Bytes from the start of one row to the start of the next.
     pub(crate) stride: usize,
 }
 
 impl Block<'_> {
     /// Where row `row` begins. Wrapping, because hints may lie past the end and empty rows may have any number.
     #[inline(always)]
-    fn row(&self, row: usize) -> *const f32 {
+    fn row(&self, row: usize) -> *const u8 {
         self.rows.as_ptr().wrapping_add(row.wrapping_mul(self.stride))
     }
 
     /// Cache lines worth asking for before a row is read.
     #[inline(always)]
-    fn lines(&self) -> usize {
-        size_of_val(self.query).div_ceil(LINE).min(MAX_LINES)
+    fn lines<N: Load>(&self) -> usize {
+        (self.query.len() * N::BYTES).div_ceil(LINE).min(MAX_LINES)
     }
 }
 
@@ -135,42 +197,42 @@ impl Block<'_> {
 pub(crate) unsafe fn pair<V: Lanes, O: Op>(a: &[f32], b: &[f32]) -> f32 {
     debug_assert_eq!(a.len(), b.len());
     // SAFETY: both pointers are good for `a.len()` floats; the CPU is this function's own contract.
-    unsafe { finished::<V, O>(a, b.as_ptr()) }
+    unsafe { finished::<V, F32, O>(a, b.as_ptr().cast()) }
 }
 
 /// # Safety
 /// The CPU has the instruction set of `V`, `ids` and `out` are of one length, and every id's row lies inside
 /// the block.
 #[inline(always)]
-pub(crate) unsafe fn gather<V: Lanes, O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
+pub(crate) unsafe fn gather<V: Lanes, N: Load, O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
     debug_assert_eq!(ids.len(), out.len());
-    let lines = block.lines();
+    let lines = block.lines::<N>();
     for &id in ids.iter().take(ROWS_AHEAD) {
-        prefetch_lines(block.row(id as usize).cast(), lines);
+        prefetch_lines(block.row(id as usize), lines);
     }
     for (i, (&id, value)) in ids.iter().zip(out).enumerate() {
         if let Some(&ahead) = ids.get(i + ROWS_AHEAD) {
-            prefetch_lines(block.row(ahead as usize).cast(), lines);
+            prefetch_lines(block.row(ahead as usize), lines);
         }
-        // SAFETY: every id's row lies inside the block and is good for `query.len()` floats; the CPU is this
+        // SAFETY: every id's row lies inside the block and is good for `query.len()` numbers; the CPU is this
         // function's own contract.
-        *value = unsafe { finished::<V, O>(block.query, block.row(id as usize)) };
+        *value = unsafe { finished::<V, N, O>(block.query, block.row(id as usize)) };
     }
 }
 
 /// # Safety
 /// The CPU has the instruction set of `V`, and the rows `first..first + out.len()` lie inside the block.
 #[inline(always)]
-pub(crate) unsafe fn rows<V: Lanes, O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
+pub(crate) unsafe fn rows<V: Lanes, N: Load, O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
     // Consecutive rows are what the hardware's prefetcher is good at: only the head of a row, where it may
     // have stopped at a page's end, is worth a hint.
-    let lines = block.lines().min(2);
+    let lines = block.lines::<N>().min(2);
     let mut start = block.row(first);
     for value in out {
-        prefetch_lines(start.wrapping_add(block.stride.wrapping_mul(2)).cast(), lines);
-        // SAFETY: the row lies inside the block and is good for `query.len()` floats; the CPU is this
+        prefetch_lines(start.wrapping_add(block.stride.wrapping_mul(2)), lines);
+        // SAFETY: the row lies inside the block and is good for `query.len()` numbers; the CPU is this
         // function's own contract.
-        *value = unsafe { finished::<V, O>(block.query, start) };
+        *value = unsafe { finished::<V, N, O>(block.query, start) };
         start = start.wrapping_add(block.stride);
     }
 }
@@ -184,7 +246,7 @@ pub(crate) unsafe fn rows<V: Lanes, O: Op>(block: &Block<'_>, first: usize, out:
 /// The CPU has the instruction set of `V`, the queries are of one length, and the rows lie inside `block`, whose own
 /// query is the first one.
 #[inline(always)]
-pub(crate) unsafe fn tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
+pub(crate) unsafe fn tile<V: Lanes, N: Load, O: Op, const Q: usize, const R: usize>(
     queries: &[&[f32]],
     block: &Block<'_>,
     first: usize,
@@ -199,7 +261,7 @@ pub(crate) unsafe fn tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
                 let starts = std::array::from_fn(|r| block.row(first + row + r));
                 let points = std::array::from_fn(|q| queries[q].as_ptr());
                 // SAFETY: all pointers are good for the block's dimension; the CPU is this function's own contract.
-                let sums = unsafe { accumulate_tile::<V, O, Q, R>(points, starts, block.query.len()) };
+                let sums = unsafe { accumulate_tile::<V, N, O, Q, R>(points, starts, block.query.len()) };
                 for (q, sums) in sums.iter().enumerate() {
                     out[q * count + row..][..R].copy_from_slice(sums);
                 }
@@ -207,8 +269,9 @@ pub(crate) unsafe fn tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
                 for (q, query) in queries.iter().enumerate() {
                     for r in row..row + rows {
                         // SAFETY: the row lies inside the block; the CPU is this function's own contract.
-                        out[q * count + r] =
-                            unsafe { accumulate::<V, O>(query.as_ptr(), block.row(first + r), query.len()) };
+                        out[q * count + r] = unsafe {
+                            accumulate::<V, N, O>(query.as_ptr(), block.row(first + r), query.len())
+                        };
                     }
                 }
             }
@@ -216,19 +279,18 @@ pub(crate) unsafe fn tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
     }
     for (query, out) in queries.iter().zip(out.chunks_exact_mut(count.max(1))) {
         for (r, value) in out.iter_mut().enumerate().filter(|(_, value)| !value.is_finite()) {
-            // SAFETY: the row lies inside the block and is good for as many floats as its query.
-            *value =
-                exact::<O>(query, unsafe { std::slice::from_raw_parts(block.row(first + r), query.len()) });
+            // SAFETY: the row lies inside the block and is good for as many numbers as its query.
+            *value = unsafe { exact::<N, O>(query, block.row(first + r)) };
         }
     }
 }
 
 /// # Safety
-/// The CPU has the instruction set of `V`, and all pointers are good for `len` floats.
+/// The CPU has the instruction set of `V`, and all pointers are good for `len` numbers.
 #[inline(always)]
-unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
+unsafe fn accumulate_tile<V: Lanes, N: Load, O: Op, const Q: usize, const R: usize>(
     queries: [*const f32; Q],
-    rows: [*const f32; R],
+    rows: [*const u8; R],
     len: usize,
 ) -> [[f32; R]; Q] {
     // SAFETY: a block is loaded whole with at least sixteen floats left, otherwise as many as are left. The CPU is
@@ -241,7 +303,7 @@ unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
             while at + LANES <= len {
                 let mut loaded = [V::zero(); R];
                 for r in 0..R {
-                    loaded[r] = V::load(rows[r].add(at));
+                    loaded[r] = N::load::<V>(rows[r].add(at * N::BYTES));
                 }
                 for q in 0..Q {
                     let query = V::load(queries[q].add(at));
@@ -255,7 +317,8 @@ unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
                 for q in 0..Q {
                     let query = V::load_partial(queries[q].add(at), len - at);
                     for r in 0..R {
-                        acc[q][r] = O::step(acc[q][r], query, V::load_partial(rows[r].add(at), len - at));
+                        let last = N::load_partial::<V>(rows[r].add(at * N::BYTES), len - at);
+                        acc[q][r] = O::step(acc[q][r], query, last);
                     }
                 }
             }
@@ -275,30 +338,32 @@ unsafe fn accumulate_tile<V: Lanes, O: Op, const Q: usize, const R: usize>(
 /// The sum, computed again in double precision if single precision overflowed on the way.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`, and `b` is good for `a.len()` floats.
+/// The CPU has the instruction set of `V`, and `b` is good for `a.len()` numbers.
 #[inline(always)]
-unsafe fn finished<V: Lanes, O: Op>(a: &[f32], b: *const f32) -> f32 {
+unsafe fn finished<V: Lanes, N: Load, O: Op>(a: &[f32], b: *const u8) -> f32 {
     // SAFETY: this function's own contract.
-    let value = unsafe { accumulate::<V, O>(a.as_ptr(), b, a.len()) };
-    if value.is_finite() {
-        return value;
-    }
-    // SAFETY: this function's own contract; the slice is only read while `b`'s owner is borrowed.
-    exact::<O>(a, unsafe { std::slice::from_raw_parts(b, a.len()) })
-}
-
-#[cold]
-#[inline(never)]
-fn exact<O: Op>(a: &[f32], b: &[f32]) -> f32 {
-    O::exact(a, b) as f32
+    let value = unsafe { accumulate::<V, N, O>(a.as_ptr(), b, a.len()) };
+    // SAFETY: this function's own contract.
+    if value.is_finite() { value } else { unsafe { exact::<N, O>(a, b) } }
 }
 
 /// # Safety
-/// The CPU has the instruction set of `V`, and both pointers are good for `len` floats.
+/// `b` is good for `a.len()` numbers.
+#[cold]
+#[inline(never)]
+unsafe fn exact<N: Load, O: Op>(a: &[f32], b: *const u8) -> f32 {
+    // SAFETY: this function's own contract; the slice is only read while `b`'s owner is borrowed.
+    let bytes = unsafe { std::slice::from_raw_parts(b, a.len() * N::BYTES) };
+    let b: Vec<f32> = bytes.chunks_exact(N::BYTES).map(N::decode).collect();
+    O::exact(a, &b) as f32
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`, and both pointers are good for `len` numbers.
 #[inline(always)]
-unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) -> f32 {
+unsafe fn accumulate<V: Lanes, N: Load, O: Op>(a: *const f32, b: *const u8, len: usize) -> f32 {
     // SAFETY: `at + 64 <= len` in the main loop; in the second loop a block is loaded whole only with at least
-    // sixteen floats left, and otherwise exactly as many as are left, if any. The CPU is this function's own
+    // sixteen numbers left, and otherwise exactly as many as are left, if any. The CPU is this function's own
     // contract.
     unsafe {
         let mut acc = [V::zero(); 4];
@@ -306,7 +371,7 @@ unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) 
         while len - at >= ROUND {
             for (j, acc) in acc.iter_mut().enumerate() {
                 let block = at + j * LANES;
-                *acc = O::step(*acc, V::load(a.add(block)), V::load(b.add(block)));
+                *acc = O::step(*acc, V::load(a.add(block)), N::load::<V>(b.add(block * N::BYTES)));
             }
             at += ROUND;
         }
@@ -316,12 +381,77 @@ unsafe fn accumulate<V: Lanes, O: Op>(a: *const f32, b: *const f32, len: usize) 
             let block = at + j * LANES;
             let left = len.saturating_sub(block);
             if left >= LANES {
-                *acc = O::step(*acc, V::load(a.add(block)), V::load(b.add(block)));
+                *acc = O::step(*acc, V::load(a.add(block)), N::load::<V>(b.add(block * N::BYTES)));
             } else if left > 0 {
-                let (a, b) = (V::load_partial(a.add(block), left), V::load_partial(b.add(block), left));
-                *acc = O::step(*acc, a, b);
+                let b = N::load_partial::<V>(b.add(block * N::BYTES), left);
+                *acc = O::step(*acc, V::load_partial(a.add(block), left), b);
             }
         }
         acc[0].add(acc[1]).add(acc[2].add(acc[3])).sum()
     }
 }
+
+/// The entry points of one instruction set: functions that carry its target feature around the loops above, with the
+/// shape of tiles, queries by rows.
+macro_rules! table {
+    ($isa:expr, $lanes:ty, $queries:literal x $rows:literal, $($feature:meta)?) => {
+        use crate::dispatch::{Family, Isa, OfType, Table};
+        use crate::generic::{self, Block, Load, Op};
+        use crate::number::{Bf16, F16, F32, U8};
+
+        pub(crate) static TABLE: Table = Table {
+            isa: $isa,
+            dot: family::<generic::Dot>(),
+            l2_squared: family::<generic::L2Squared>(),
+            l1: family::<generic::L1>(),
+        };
+
+        const fn family<O: Op>() -> Family {
+            Family {
+                pair: pair::<O>,
+                f32: of_type::<F32, O>(),
+                f16: of_type::<F16, O>(),
+                bf16: of_type::<Bf16, O>(),
+                u8: of_type::<U8, O>(),
+            }
+        }
+
+        const fn of_type<N: Load, O: Op>() -> OfType {
+            OfType { gather: gather::<N, O>, rows: rows::<N, O>, tile: tile::<N, O> }
+        }
+
+        /// # Safety
+        /// As for [`generic::pair`], on a CPU with this module's instruction set.
+        $(#[$feature])?
+        unsafe fn pair<O: Op>(a: &[f32], b: &[f32]) -> f32 {
+            // SAFETY: this function's own contract.
+            unsafe { generic::pair::<$lanes, O>(a, b) }
+        }
+
+        /// # Safety
+        /// As for [`generic::gather`], on a CPU with this module's instruction set.
+        $(#[$feature])?
+        unsafe fn gather<N: Load, O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
+            // SAFETY: this function's own contract.
+            unsafe { generic::gather::<$lanes, N, O>(block, ids, out) }
+        }
+
+        /// # Safety
+        /// As for [`generic::rows`], on a CPU with this module's instruction set.
+        $(#[$feature])?
+        unsafe fn rows<N: Load, O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
+            // SAFETY: this function's own contract.
+            unsafe { generic::rows::<$lanes, N, O>(block, first, out) }
+        }
+
+        /// # Safety
+        /// As for [`generic::tile`], on a CPU with this module's instruction set.
+        $(#[$feature])?
+        unsafe fn tile<N: Load, O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
+            // SAFETY: this function's own contract.
+            unsafe { generic::tile::<$lanes, N, O, $queries, $rows>(queries, block, first, out) }
+        }
+    };
+}
+
+pub(crate) use table;

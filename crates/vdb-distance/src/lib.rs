@@ -1,10 +1,10 @@
-//! Distance kernels for `f32` vectors: dot product, squared Euclidean and Manhattan distance, between two
-//! vectors, between a query and a contiguous run of rows, or between a query and rows gathered by number.
+//! Distance kernels: dot product, squared Euclidean and Manhattan distance, between two `f32` vectors, or between `f32`
+//! queries and rows of `f32`, half precision, bfloat16 or bytes, contiguous or gathered by number.
 //! The instruction set is checked once per process; [`Kernels::get`] then hands out the best kernels that the
 //! CPU can run, and holding a [`Kernels`] value is the proof that calling them is right.
 //!
 //! ```
-//! use vdb_distance::{AlignedVec, Distance, Kernels, Metric};
+//! use vdb_distance::{AlignedVec, Distance, Kernels, Matrix, Metric, Sum};
 //!
 //! // Three rows of two components, each padded to a stride of sixteen floats (one cache line).
 //! let (stride, points) = (16, [[0.0_f32, 0.0], [3.0, 4.0], [1.0, 1.0]]);
@@ -16,7 +16,8 @@
 //! }
 //!
 //! let mut squared = [0.0; 2];
-//! Kernels::get().l2_squared_gather(&[0.0, 0.0], &rows, stride, &[1, 2], &mut squared);
+//! let matrix = Matrix::f32(&rows, stride);
+//! Kernels::get().gather(Sum::L2Squared, &[0.0, 0.0], matrix, &[1, 2], &mut squared);
 //! assert_eq!(squared, [25.0, 2.0]);
 //!
 //! // A `Distance` orders every metric the same way: smaller is closer.
@@ -32,7 +33,8 @@
 //! which has no product, is the same everywhere. For vectors of `n` components the error of any of them is at
 //! most `(n / 128 + 6) * f32::EPSILON * sum(|terms|)`, underflow aside. Finite inputs never give NaN: where
 //! single precision overflows, the answer is computed again in double precision, and saturates to an infinity
-//! only if its true value is out of range. Cosine similarity is right for vectors of any finite length,
+//! only if its true value is out of range. Rows of shorter numbers give the very values of the same numbers in `f32`.
+//! Cosine similarity is right for vectors of any finite length,
 //! subnormal ones included.
 //!
 //! # Limits
@@ -42,7 +44,7 @@
 //!
 //! # What this crate is not
 //!
-//! It is not a linear algebra library, it holds no quantised element types, and it starts no threads.
+//! It is not a linear algebra library, it holds no quantised element types but those, and it starts no threads.
 //!
 //! # Environment
 //!
@@ -59,7 +61,9 @@ mod aarch64;
 mod buffer;
 mod dispatch;
 mod generic;
+mod matrix;
 mod metric;
+mod number;
 mod prefetch;
 pub mod reference;
 mod scalar;
@@ -67,9 +71,11 @@ mod scalar;
 mod x86_64;
 
 pub use buffer::{AlignedVec, Element};
-pub use dispatch::{Isa, Kernels, ParseIsaError, dot, l1, l2_squared};
+pub use dispatch::{Isa, Kernels, ParseIsaError, Sum, dot, l1, l2_squared};
+pub use matrix::Matrix;
 pub use metric::{
     Distance, Metric, ParseMetricError, cosine, cosine_from_parts, euclidean, norm, norm_is_ordinary,
     square_is_ordinary,
 };
+pub use number::{Bf16, ElementType, F16, F32, Number, U8};
 pub use prefetch::prefetch;

@@ -2,47 +2,10 @@
 //! Products are rounded before they are added, because a fused multiply-add is a library call on CPUs without
 //! the instruction.
 
-use crate::dispatch::{Family, Isa, Table};
-use crate::generic::{self, Block, LANES, Lanes, Op};
+use crate::generic::{LANES, Lanes, table};
+use crate::number::f16_value;
 
-pub(crate) static TABLE: Table = Table {
-    isa: Isa::Scalar,
-    dot: family::<generic::Dot>(),
-    l2_squared: family::<generic::L2Squared>(),
-    l1: family::<generic::L1>(),
-};
-
-const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
-}
-
-/// # Safety
-/// As for [`generic::pair`]; any CPU will do.
-unsafe fn pair<O: Op>(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: this function's own contract.
-    unsafe { generic::pair::<Array, O>(a, b) }
-}
-
-/// # Safety
-/// As for [`generic::gather`]; any CPU will do.
-unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::gather::<Array, O>(block, ids, out) }
-}
-
-/// # Safety
-/// As for [`generic::rows`]; any CPU will do.
-unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::rows::<Array, O>(block, first, out) }
-}
-
-/// # Safety
-/// As for [`generic::tile`]; any CPU will do.
-unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::tile::<Array, O, 2, 2>(queries, block, first, out) }
-}
+table!(Isa::Scalar, Array, 2 x 2,);
 
 #[derive(Clone, Copy)]
 struct Array([f32; LANES]);
@@ -52,6 +15,14 @@ impl Array {
     fn zip(self, other: Array, f: impl Fn(f32, f32) -> f32) -> Array {
         Array(std::array::from_fn(|i| f(self.0[i], other.0[i])))
     }
+}
+
+/// # Safety
+/// Sixteen pairs of bytes are readable.
+#[inline(always)]
+unsafe fn pairs(from: *const u8) -> [u16; LANES] {
+    // SAFETY: this function's own contract; bytes have no alignment.
+    unsafe { from.cast::<[[u8; 2]; LANES]>().read() }.map(u16::from_le_bytes)
 }
 
 impl Lanes for Array {
@@ -73,6 +44,24 @@ impl Lanes for Array {
         // SAFETY: `count` floats are readable, by the trait's contract, and fewer than the array holds.
         unsafe { std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count) };
         Array(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn f16(from: *const u8) -> Self {
+        // SAFETY: sixteen pairs of bytes are readable, by the trait's contract.
+        Array(unsafe { pairs(from) }.map(f16_value))
+    }
+
+    #[inline(always)]
+    unsafe fn bf16(from: *const u8) -> Self {
+        // SAFETY: sixteen pairs of bytes are readable, by the trait's contract.
+        Array(unsafe { pairs(from) }.map(|bits| f32::from_bits(u32::from(bits) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn u8(from: *const u8) -> Self {
+        // SAFETY: sixteen bytes are readable, by the trait's contract; bytes have no alignment.
+        Array(unsafe { from.cast::<[u8; LANES]>().read() }.map(f32::from))
     }
 
     #[inline(always)]

@@ -7,20 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use proptest::prelude::*;
-use vdb_distance::{AlignedVec, Isa, Kernels, reference};
+use vdb_distance::{AlignedVec, ElementType, Isa, Kernels, Matrix, Sum, reference};
 
 type Pair = fn(&Kernels, &[f32], &[f32]) -> f32;
-type Gather = fn(&Kernels, &[f32], &[f32], usize, &[u32], &mut [f32]);
-type Rows = fn(&Kernels, &[f32], &[f32], usize, usize, &mut [f32]);
-type Tile = fn(&Kernels, &[&[f32]], &[f32], usize, usize, &mut [f32]);
 
-/// The four forms of an operation, and what they are held to.
+/// An operation, and what it is held to.
 struct Op {
     name: &'static str,
     pair: Pair,
-    gather: Gather,
-    rows: Rows,
-    tile: Tile,
+    sum: Sum,
     exact: fn(&[f32], &[f32]) -> f64,
     /// Sum of the absolute values of the terms, which the error is relative to.
     magnitude: fn(&[f32], &[f32]) -> f64,
@@ -30,31 +25,41 @@ const OPS: [Op; 3] = [
     Op {
         name: "dot",
         pair: Kernels::dot,
-        gather: Kernels::dot_gather,
-        rows: Kernels::dot_rows,
-        tile: Kernels::dot_tile,
+        sum: Sum::Dot,
         exact: reference::dot,
         magnitude: |a, b| a.iter().zip(b).map(|(&x, &y)| (f64::from(x) * f64::from(y)).abs()).sum(),
     },
     Op {
         name: "l2_squared",
         pair: Kernels::l2_squared,
-        gather: Kernels::l2_squared_gather,
-        rows: Kernels::l2_squared_rows,
-        tile: Kernels::l2_squared_tile,
+        sum: Sum::L2Squared,
         exact: reference::l2_squared,
         magnitude: reference::l2_squared,
     },
-    Op {
-        name: "l1",
-        pair: Kernels::l1,
-        gather: Kernels::l1_gather,
-        rows: Kernels::l1_rows,
-        tile: Kernels::l1_tile,
-        exact: reference::l1,
-        magnitude: reference::l1,
-    },
+    Op { name: "l1", pair: Kernels::l1, sum: Sum::L1, exact: reference::l1, magnitude: reference::l1 },
 ];
+
+impl Op {
+    fn gather(&self, k: &Kernels, query: &[f32], rows: &[f32], stride: usize, ids: &[u32], out: &mut [f32]) {
+        k.gather(self.sum, query, Matrix::f32(rows, stride), ids, out);
+    }
+
+    fn rows(&self, k: &Kernels, query: &[f32], rows: &[f32], stride: usize, first: usize, out: &mut [f32]) {
+        k.rows(self.sum, query, Matrix::f32(rows, stride), first, out);
+    }
+
+    fn tile(
+        &self,
+        k: &Kernels,
+        queries: &[&[f32]],
+        rows: &[f32],
+        stride: usize,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        k.tile(self.sum, queries, Matrix::f32(rows, stride), first, out);
+    }
+}
 
 fn dims() -> impl Iterator<Item = usize> {
     (0..=300).chain([384, 767, 768, 769, 784, 960, 1536, 4096])
@@ -259,7 +264,7 @@ fn rows_and_gathers_equal_pairs_bit_for_bit() {
                 for count in [0, 1, 3, 4, 5, 17, 40] {
                     let ids: Vec<u32> = (0..count).map(|i| (i * 7 + 5) % points as u32).collect();
                     let mut out = vec![f32::NAN; ids.len()];
-                    (op.gather)(&kernels, &query, &rows, stride, &ids, &mut out);
+                    op.gather(&kernels, &query, &rows, stride, &ids, &mut out);
                     for (&id, got) in ids.iter().zip(out) {
                         let want = (op.pair)(&kernels, &query, row(id as usize));
                         assert_eq!(got.to_bits(), want.to_bits(), "{context}, row {id}");
@@ -267,7 +272,7 @@ fn rows_and_gathers_equal_pairs_bit_for_bit() {
                 }
                 for (first, count) in [(0, 0), (0, points), (4, 3), (points - 1, 1), (points, 0)] {
                     let mut out = vec![f32::NAN; count];
-                    (op.rows)(&kernels, &query, &rows, stride, first, &mut out);
+                    op.rows(&kernels, &query, &rows, stride, first, &mut out);
                     for (i, got) in out.into_iter().enumerate() {
                         let want = (op.pair)(&kernels, &query, row(first + i));
                         assert_eq!(got.to_bits(), want.to_bits(), "{context}, row {}", first + i);
@@ -278,7 +283,7 @@ fn rows_and_gathers_equal_pairs_bit_for_bit() {
                     let queries: Vec<&[f32]> = (0..queries).map(|i| row(i * 2)).collect();
                     let first = points - count;
                     let mut out = vec![f32::NAN; queries.len() * count];
-                    (op.tile)(&kernels, &queries, &rows, stride, first, &mut out);
+                    op.tile(&kernels, &queries, &rows, stride, first, &mut out);
                     for (i, got) in out.into_iter().enumerate() {
                         let want = (op.pair)(&kernels, queries[i / count], row(first + i % count));
                         assert_eq!(got.to_bits(), want.to_bits(), "{context}, {count} rows, value {i}");
@@ -287,6 +292,76 @@ fn rows_and_gathers_equal_pairs_bit_for_bit() {
             }
         }
     }
+}
+
+/// Short rows give the very bits that the same numbers give in `f32`, in every form.
+#[test]
+fn rows_of_every_element_type_equal_rows_of_floats_bit_for_bit() {
+    let points = 13;
+    for element in [ElementType::F16, ElementType::Bf16, ElementType::U8] {
+        let (size, greatest) = match element {
+            ElementType::F16 => (2, 65_504.0),
+            ElementType::Bf16 => (2, 3.38e38),
+            _ => (1, 255.0),
+        };
+        for len in (0..70).chain([100, 127, 128, 384, 784, 1000]) {
+            for pad in [0, 3, 16] {
+                let stride = len + pad;
+                let mut noise = Noise((len * 37 + pad) as u64);
+                let mut rows =
+                    noise.vector(points * stride, if element == ElementType::U8 { 200.0 } else { 2.0 });
+                // Rows whose sums leave the range of single precision with the second query, and subnormal ones.
+                rows[4 * stride..5 * stride].fill(greatest);
+                rows[5 * stride..6 * stride].iter_mut().for_each(|value| *value *= 1e-7);
+                let mut bytes = vec![0; rows.len() * size];
+                element.encode(&rows, &mut bytes);
+                element.decode(&bytes, &mut rows);
+                assert!(element.is_exact(&rows), "{element:?} of decoded numbers");
+                bytes.truncate(bytes.len() - pad * size);
+                rows.truncate(rows.len() - pad);
+                let (floats, short) = (Matrix::f32(&rows, stride), Matrix::new(element, &bytes, stride));
+                let queries = [noise.vector(len, 100.0), vec![f32::MAX; len], noise.vector(len, 1e-3)];
+                let queries: Vec<&[f32]> = queries.iter().map(|query| &query[..]).collect();
+                let ids: Vec<u32> = (0..20).map(|i| (i * 7 + 4) % points as u32).collect();
+                for (op, kernels) in OPS.iter().flat_map(|op| kernels().into_iter().map(move |k| (op, k))) {
+                    let both = |run: &dyn Fn(Matrix<'_>, &mut [f32]), count: usize| {
+                        let (mut want, mut got) = (vec![f32::NAN; count], vec![f32::NAN; count]);
+                        run(floats, &mut want);
+                        run(short, &mut got);
+                        let bits =
+                            |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                        let context =
+                            format!("{element:?}, {}, {}, {len} of {stride}", op.name, kernels.isa());
+                        assert_eq!(bits(got), bits(want), "{context}");
+                    };
+                    for query in &queries {
+                        both(&|rows, out| kernels.gather(op.sum, query, rows, &ids, out), ids.len());
+                        both(&|rows, out| kernels.rows(op.sum, query, rows, 2, out), points - 2);
+                    }
+                    both(&|rows, out| kernels.tile(op.sum, &queries, rows, 1, out), 3 * (points - 1));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_numbers_that_return_bit_for_bit_are_exact() {
+    use ElementType::{Bf16, F16, F32, U8};
+    let exact = |value: f32| [F32, F16, Bf16, U8].map(|element| element.is_exact(&[1.0, value, 0.0]));
+    assert_eq!(exact(255.0), [true; 4]);
+    assert_eq!(exact(256.0), [true, true, true, false]);
+    assert_eq!(exact(257.0), [true, true, false, false]);
+    assert_eq!(exact(0.5), [true, true, true, false]);
+    assert_eq!(exact(-0.0), [true, true, true, false], "a byte has no sign");
+    assert_eq!(exact(-3.0), [true, true, true, false]);
+    assert_eq!(exact(1e30_f32), [true, false, false, false]);
+    assert_eq!(exact(2_f32.powi(100)), [true, false, true, false]);
+    assert_eq!(exact(2_f32.powi(-24)), [true, true, true, false]);
+    assert_eq!(exact(2_f32.powi(-25)), [true, false, true, false]);
+    assert_eq!(exact(0.1), [true, false, false, false]);
+    assert_eq!(exact(f32::INFINITY), [true, false, false, false], "numbers beyond the range saturate");
+    assert!(F32.is_exact(&[f32::NAN]) && !U8.is_exact(&[f32::NAN]));
 }
 
 #[test]
@@ -319,7 +394,7 @@ fn bad_lengths_and_rows_panic_before_anything_is_written() {
         assert!(panics(|| _ = (op.pair)(&kernels, &[1.0; 3], &[1.0; 4])));
         let gather = |query: &[f32], stride: usize, ids: &[u32], len: usize| {
             let mut out = vec![7.0; len];
-            let panicked = panics(|| (op.gather)(&kernels, query, &rows, stride, ids, &mut out));
+            let panicked = panics(|| op.gather(&kernels, query, &rows, stride, ids, &mut out));
             assert!(!panicked || out.iter().all(|&v| v == 7.0), "written before the check");
             panicked
         };
@@ -335,7 +410,7 @@ fn bad_lengths_and_rows_panic_before_anything_is_written() {
 
         let run = |stride: usize, first: usize, len: usize| {
             let mut out = vec![7.0; len];
-            let panicked = panics(|| (op.rows)(&kernels, &query, &rows, stride, first, &mut out));
+            let panicked = panics(|| op.rows(&kernels, &query, &rows, stride, first, &mut out));
             assert!(!panicked || out.iter().all(|&v| v == 7.0), "written before the check");
             panicked
         };
@@ -346,11 +421,11 @@ fn bad_lengths_and_rows_panic_before_anything_is_written() {
         assert!(run(8, 11, 1));
         assert!(run(8, usize::MAX, 2), "a row number that overflows");
         assert!(run(5, 0, 1), "a vector longer than a row");
-        assert!(!panics(|| (op.rows)(&kernels, &[], &[], 0, usize::MAX, &mut [0.0; 3])));
+        assert!(!panics(|| op.rows(&kernels, &[], &[], 0, usize::MAX, &mut [0.0; 3])));
 
         let tile = |queries: &[&[f32]], stride: usize, first: usize, len: usize| {
             let mut out = vec![7.0; len];
-            let panicked = panics(|| (op.tile)(&kernels, queries, &rows, stride, first, &mut out));
+            let panicked = panics(|| op.tile(&kernels, queries, &rows, stride, first, &mut out));
             assert!(!panicked || out.iter().all(|&v| v == 7.0), "written before the check");
             panicked
         };

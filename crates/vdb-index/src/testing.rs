@@ -49,7 +49,7 @@ pub(crate) fn brute_force(vectors: &Vectors, request: &Request<'_>) -> Vec<Hit> 
         .filter(|&offset| vectors.live().contains(offset))
         .filter(|&offset| request.allowed.is_none_or(|allowed| allowed.contains(offset)))
         .map(|offset| {
-            let value = vectors.metric().calculate(request.query, vectors.row(offset));
+            let value = vectors.metric().calculate(request.query, &vectors.row(offset));
             Hit { offset, distance: Distance::from_value(vectors.metric(), value) }
         })
         .collect();

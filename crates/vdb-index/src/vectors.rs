@@ -1,12 +1,111 @@
 //! The rows that indexes search: one aligned matrix, a norm per row where the metric needs it, and which rows are live.
 //!
-//! Rows keep the caller's values bit for bit. A cosine similarity computed here from the kept norms is the very number
+//! Rows keep the caller's values bit for bit, in the shortest element type that holds all of them so: pictures and
+//! descriptors of bytes take a quarter of the memory of `f32`, embeddings that were stored in half precision a half. The
+//! first row that does not fit moves all rows to a wider type. A cosine similarity computed here from the kept norms is the very number
 //! that [`Metric::calculate`] gives, so every index reports the same distance for the same pair.
 
 use crate::BitSet;
+use std::borrow::Cow;
 use vdb_distance::{
-    AlignedVec, Distance, Kernels, Metric, cosine_from_parts, norm, norm_is_ordinary, square_is_ordinary,
+    AlignedVec, Distance, ElementType, Kernels, Matrix, Metric, Sum, cosine_from_parts, norm,
+    norm_is_ordinary, square_is_ordinary,
 };
+
+/// Element types from the shortest on; each row is kept in the first that holds all rows.
+const ELEMENTS: [ElementType; 4] = [ElementType::U8, ElementType::F16, ElementType::Bf16, ElementType::F32];
+
+/// A matrix whose rows are padded to whole cache lines where that costs little.
+#[derive(Debug, Clone)]
+enum Rows {
+    F32(AlignedVec<f32>),
+    Short(ElementType, AlignedVec<u8>),
+}
+
+impl Rows {
+    fn new(element: ElementType, capacity: usize) -> Rows {
+        match element {
+            ElementType::F32 => Rows::F32(AlignedVec::with_capacity(capacity)),
+            _ => Rows::Short(element, AlignedVec::with_capacity(capacity * element.bytes())),
+        }
+    }
+
+    fn element(&self) -> ElementType {
+        match self {
+            Rows::F32(_) => ElementType::F32,
+            Rows::Short(element, _) => *element,
+        }
+    }
+
+    /// Values that there is room for.
+    fn capacity(&self) -> usize {
+        match self {
+            Rows::F32(values) => values.capacity(),
+            Rows::Short(element, bytes) => bytes.capacity() / element.bytes(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Rows::F32(values) => values.bytes(),
+            Rows::Short(_, bytes) => bytes.bytes(),
+        }
+    }
+
+    /// Makes room for `additional` values without growing by doubling.
+    fn reserve(&mut self, additional: usize) {
+        match self {
+            Rows::F32(values) => values.reserve_exact(additional),
+            Rows::Short(element, bytes) => bytes.reserve_exact(additional * element.bytes()),
+        }
+    }
+
+    /// Appends zeros.
+    fn extend(&mut self, values: usize) {
+        match self {
+            Rows::F32(own) => own.resize(own.len() + values, 0.0),
+            Rows::Short(element, own) => own.resize(own.len() + values * element.bytes(), 0),
+        }
+    }
+
+    /// Overwrites the values from `start` on.
+    fn set(&mut self, start: usize, values: &[f32]) {
+        match self {
+            Rows::F32(own) => own[start..start + values.len()].copy_from_slice(values),
+            Rows::Short(element, own) => {
+                let size = element.bytes();
+                element.encode(values, &mut own[start * size..(start + values.len()) * size]);
+            }
+        }
+    }
+
+    fn get(&self, start: usize, len: usize) -> Cow<'_, [f32]> {
+        match self {
+            Rows::F32(own) => Cow::Borrowed(&own[start..start + len]),
+            Rows::Short(element, own) => {
+                let (size, mut values) = (element.bytes(), vec![0.0; len]);
+                element.decode(&own[start * size..(start + len) * size], &mut values);
+                Cow::Owned(values)
+            }
+        }
+    }
+
+    #[inline]
+    fn matrix(&self, stride: usize) -> Matrix<'_> {
+        match self {
+            Rows::F32(values) => Matrix::f32(values, stride),
+            Rows::Short(element, bytes) => Matrix::new(*element, bytes, stride),
+        }
+    }
+}
+
+/// Values from the start of one row to the start of the next: rows that fill whole cache lines cost one line less a row;
+/// padding pays up to an eighth of the memory.
+fn stride(dim: usize, element: ElementType) -> usize {
+    const LINE: usize = 64;
+    let padded = dim.next_multiple_of(LINE / element.bytes());
+    if (padded - dim) * 8 <= dim { padded } else { dim }
+}
 
 /// A matrix of vectors addressed by offset.
 #[derive(Debug, Clone)]
@@ -14,7 +113,7 @@ pub struct Vectors {
     metric: Metric,
     dim: usize,
     stride: usize,
-    rows: AlignedVec<f32>,
+    rows: Rows,
     /// One per row under Cosine, else empty.
     norms: Vec<f32>,
     live: BitSet,
@@ -29,14 +128,11 @@ impl Vectors {
     /// When `dim` is 0.
     pub fn new(metric: Metric, dim: usize) -> Self {
         assert!(dim > 0, "a vector has at least one dimension");
-        // Rows that fill whole cache lines cost one line less a row; padding pays up to an eighth of the memory.
-        let padded = dim.next_multiple_of(16);
-        let stride = if (padded - dim) * 8 <= dim { padded } else { dim };
         Self {
             metric,
             dim,
-            stride,
-            rows: AlignedVec::new(),
+            stride: stride(dim, ELEMENTS[0]),
+            rows: Rows::new(ELEMENTS[0], 0),
             norms: Vec::new(),
             live: BitSet::default(),
             len: 0,
@@ -71,41 +167,71 @@ impl Vectors {
 
     /// Makes room for `additional` rows without growing by doubling.
     pub fn reserve(&mut self, additional: usize) {
-        self.rows.reserve_exact(additional * self.stride);
+        self.rows.reserve(additional * self.stride);
         if self.metric == Metric::Cosine {
             self.norms.reserve_exact(additional);
         }
     }
 
+    /// How the values of rows are kept: the shortest type that holds every row so far bit for bit.
+    pub fn element(&self) -> ElementType {
+        self.rows.element()
+    }
+
     /// Appends a live row and gives its offset.
+    ///
+    /// # Complexity
+    /// The first row that the element type of the others does not hold bit for bit moves them all to a wider one: at
+    /// most three times in the life of a matrix.
     ///
     /// # Panics
     /// When the vector has another dimension.
     pub fn push(&mut self, vector: &[f32]) -> u32 {
         assert_eq!(vector.len(), self.dim, "dimension of a pushed vector");
         let offset = self.len as u32;
-        self.rows.extend_from_slice(vector);
         self.len += 1;
-        self.rows.resize(self.len * self.stride, 0.0);
+        self.rows.extend(self.stride);
         if self.metric == Metric::Cosine {
-            self.norms.push(norm(vector));
+            self.norms.push(0.0);
         }
-        self.live.insert(offset);
+        self.set(offset, vector);
         offset
     }
 
     /// Overwrites a row, which becomes live.
     ///
+    /// # Complexity
+    /// As for [`push`](Self::push).
+    ///
     /// # Panics
     /// When the vector has another dimension or there is no such row.
     pub fn set(&mut self, offset: u32, vector: &[f32]) {
         assert_eq!(vector.len(), self.dim, "dimension of a replaced vector");
-        let start = offset as usize * self.stride;
-        self.rows[start..start + self.dim].copy_from_slice(vector);
+        if !self.element().is_exact(vector) {
+            self.widen(vector);
+        }
+        self.rows.set(offset as usize * self.stride, vector);
         if self.metric == Metric::Cosine {
             self.norms[offset as usize] = norm(vector);
         }
         self.live.insert(offset);
+    }
+
+    /// Moves all rows to the first element type that holds them and `vector`.
+    #[cold]
+    fn widen(&mut self, vector: &[f32]) {
+        let all = 0..self.len as u32;
+        let fits = |element: &&ElementType| {
+            element.is_exact(vector) && all.clone().all(|offset| element.is_exact(&self.row(offset)))
+        };
+        let element = ELEMENTS.iter().find(fits).copied().unwrap_or(ElementType::F32);
+        let stride = stride(self.dim, element);
+        let mut rows = Rows::new(element, self.rows.capacity() / self.stride * stride);
+        rows.extend(self.len * stride);
+        for offset in all {
+            rows.set(offset as usize * stride, &self.row(offset));
+        }
+        (self.rows, self.stride) = (rows, stride);
     }
 
     /// Takes a row out of the results; its values stay until it is overwritten, since a graph may still lead through it.
@@ -113,13 +239,16 @@ impl Vectors {
         self.live.remove(offset)
     }
 
-    /// The values of a row, bit for bit as given.
+    /// The values of a row, bit for bit as given; a copy unless rows are kept as `f32`.
     ///
     /// # Panics
     /// When there is no such row.
-    pub fn row(&self, offset: u32) -> &[f32] {
-        let start = offset as usize * self.stride;
-        &self.rows[start..start + self.dim]
+    pub fn row(&self, offset: u32) -> Cow<'_, [f32]> {
+        self.rows.get(offset as usize * self.stride, self.dim)
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        self.rows.matrix(self.stride)
     }
 
     /// The norm kept beside a row; 0 under metrics that keep none.
@@ -136,7 +265,7 @@ impl Vectors {
     pub(crate) fn query<'a>(&'a self, query: &'a [f32]) -> Query<'a> {
         assert_eq!(query.len(), self.dim, "dimension of a query");
         let norm = if self.metric == Metric::Cosine { norm(query) } else { 0.0 };
-        Query { vectors: self, query, norm, lift: None }
+        Query { vectors: self, query: Cow::Borrowed(query), norm, lift: None }
     }
 
     /// Prepares distances from a row to others, as graph edges need them: see [`Lift`].
@@ -166,7 +295,7 @@ impl Lift {
 
     /// Recomputes every row's coordinate with M = the largest norm of a live row.
     pub(crate) fn train(&mut self, vectors: &Vectors) {
-        let norms: Vec<f32> = (0..vectors.len() as u32).map(|i| norm(vectors.row(i))).collect();
+        let norms: Vec<f32> = (0..vectors.len() as u32).map(|i| norm(&vectors.row(i))).collect();
         self.max_norm = vectors.live.iter().map(|i| norms[i as usize]).fold(0.0, f32::max);
         self.values = norms.into_iter().map(|norm| self.coordinate(norm)).collect();
     }
@@ -176,7 +305,7 @@ impl Lift {
         if self.values.len() < vectors.len() {
             self.values.resize(vectors.len(), 0.0);
         }
-        self.values[offset as usize] = self.coordinate(norm(vectors.row(offset)));
+        self.values[offset as usize] = self.coordinate(norm(&vectors.row(offset)));
     }
 
     fn coordinate(&self, norm: f32) -> f32 {
@@ -188,7 +317,7 @@ impl Lift {
 /// A query with everything that its distances need.
 pub(crate) struct Query<'a> {
     vectors: &'a Vectors,
-    query: &'a [f32],
+    query: Cow<'a, [f32]>,
     norm: f32,
     lift: Option<(f32, &'a Lift)>,
 }
@@ -202,9 +331,10 @@ impl Query<'_> {
     /// Comparable distances of the rows in `offsets`: smaller is closer; squared under Euclidean.
     #[inline]
     pub(crate) fn gather(&self, offsets: &[u32], out: &mut [f32]) {
-        let Vectors { kernels, rows, stride, metric, .. } = self.vectors;
+        let (vectors, metric) = (self.vectors, self.vectors.metric);
+        let sum = if self.lift.is_some() { Sum::L2Squared } else { sum(metric) };
+        vectors.kernels.gather(sum, &self.query, vectors.matrix(), offsets, out);
         if let Some((own, lift)) = self.lift {
-            kernels.l2_squared_gather(self.query, rows, *stride, offsets, out);
             for (distance, &offset) in out.iter_mut().zip(offsets) {
                 let difference = own - lift.values[offset as usize];
                 *distance += difference * difference;
@@ -212,14 +342,9 @@ impl Query<'_> {
             return;
         }
         match metric {
-            Metric::Euclidean => kernels.l2_squared_gather(self.query, rows, *stride, offsets, out),
-            Metric::Manhattan => kernels.l1_gather(self.query, rows, *stride, offsets, out),
-            Metric::DotProduct => {
-                kernels.dot_gather(self.query, rows, *stride, offsets, out);
-                out.iter_mut().for_each(|product| *product = -*product);
-            }
+            Metric::Euclidean | Metric::Manhattan => {}
+            Metric::DotProduct => out.iter_mut().for_each(|product| *product = -*product),
             Metric::Cosine => {
-                kernels.dot_gather(self.query, rows, *stride, offsets, out);
                 for (product, &offset) in out.iter_mut().zip(offsets) {
                     *product = -self.cosine(*product, offset);
                 }
@@ -230,29 +355,18 @@ impl Query<'_> {
     /// The same for the contiguous rows from `first` on, as many as `out` holds; exact searches only (no lift).
     #[inline]
     pub(crate) fn scan(&self, first: u32, out: &mut [f32]) {
-        let Vectors { kernels, rows, stride, metric, .. } = self.vectors;
-        let start = first as usize;
-        match metric {
-            Metric::Euclidean => kernels.l2_squared_rows(self.query, rows, *stride, start, out),
-            Metric::Manhattan => kernels.l1_rows(self.query, rows, *stride, start, out),
-            Metric::DotProduct | Metric::Cosine => kernels.dot_rows(self.query, rows, *stride, start, out),
-        }
+        let Vectors { kernels, metric, .. } = self.vectors;
+        kernels.rows(sum(*metric), &self.query, self.vectors.matrix(), first as usize, out);
         self.products_to_comparable(first, out);
     }
 
     /// [`scan`](Self::scan) for several queries of the same vectors: with n rows, `out[q * n..]` is query q's.
     pub(crate) fn scan_tile(queries: &[&Query<'_>], first: u32, out: &mut [f32]) {
-        let Some(Vectors { kernels, rows, stride, metric, .. }) = queries.first().map(|one| one.vectors)
-        else {
+        let Some(vectors) = queries.first().map(|one| one.vectors) else {
             return;
         };
-        let start = first as usize;
-        let points: Vec<&[f32]> = queries.iter().map(|one| one.query).collect();
-        match metric {
-            Metric::Euclidean => kernels.l2_squared_tile(&points, rows, *stride, start, out),
-            Metric::Manhattan => kernels.l1_tile(&points, rows, *stride, start, out),
-            Metric::DotProduct | Metric::Cosine => kernels.dot_tile(&points, rows, *stride, start, out),
-        }
+        let points: Vec<&[f32]> = queries.iter().map(|one| &*one.query).collect();
+        vectors.kernels.tile(sum(vectors.metric), &points, vectors.matrix(), first as usize, out);
         let count = out.len() / queries.len();
         for (query, out) in queries.iter().zip(out.chunks_exact_mut(count.max(1))) {
             query.products_to_comparable(first, out);
@@ -279,7 +393,7 @@ impl Query<'_> {
         if norm_is_ordinary(self.norm) && norm_is_ordinary(row_norm) {
             return cosine_from_parts(product, self.norm, row_norm);
         }
-        Metric::Cosine.calculate(self.query, self.vectors.row(offset))
+        Metric::Cosine.calculate(&self.query, &self.vectors.row(offset))
     }
 
     /// The distance of row `offset` that a comparable distance stands for.
@@ -292,7 +406,7 @@ impl Query<'_> {
         if square_is_ordinary(comparable) {
             return Distance::from_raw(comparable.sqrt());
         }
-        Distance::from_value(metric, metric.calculate(self.query, self.vectors.row(offset)))
+        Distance::from_value(metric, metric.calculate(&self.query, &self.vectors.row(offset)))
     }
 
     /// A comparable distance above which no row is as near as `distance`, whatever the rounding of its square.
@@ -319,3 +433,91 @@ impl Query<'_> {
 
 /// Squares below this are recomputed in double precision, so they say nothing about the order among themselves.
 const SMALLEST_ORDINARY_SQUARE: f32 = 1e-29;
+
+/// What a metric sums over the components.
+fn sum(metric: Metric) -> Sum {
+    match metric {
+        Metric::Euclidean => Sum::L2Squared,
+        Metric::Manhattan => Sum::L1,
+        Metric::DotProduct | Metric::Cosine => Sum::Dot,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of every kind of row, from bytes to floats that no shorter type holds.
+    fn row(kind: usize, seed: usize, dim: usize) -> Vec<f32> {
+        let value = |i: usize| ((seed * 31 + i * 17) % 256) as f32;
+        (0..dim)
+            .map(|i| match kind {
+                0 => value(i),
+                1 => value(i) / 64.0 - 2.0,
+                2 => value(i) * 2_f32.powi(60),
+                _ => value(i) / 3.0 - 0.1,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rows_return_bit_for_bit_in_the_shortest_type_that_holds_them() {
+        for dim in [1, 7, 64, 100, 130] {
+            for kinds in [vec![0], vec![0, 1], vec![0, 2], vec![0, 1, 2], vec![0, 3], vec![1, 0], vec![3, 0]]
+            {
+                let mut vectors = Vectors::new(Metric::Euclidean, dim);
+                vectors.reserve(4);
+                let mut given = Vec::new();
+                for (step, &kind) in kinds.iter().enumerate() {
+                    for seed in 0..5 {
+                        given.push(row(kind, seed + step * 5, dim));
+                        vectors.push(&given[given.len() - 1]);
+                    }
+                    given[1] = row(kind, 99, dim);
+                    vectors.set(1, &given[1]);
+                }
+                for (offset, given) in given.iter().enumerate() {
+                    let bits =
+                        |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&vectors.row(offset as u32)), bits(given), "row {offset} of {kinds:?}");
+                }
+                let holds = |element: &ElementType| given.iter().all(|row| element.is_exact(row));
+                assert_eq!(Some(vectors.element()), ELEMENTS.into_iter().find(|element| holds(element)));
+            }
+        }
+    }
+
+    #[test]
+    fn distances_do_not_depend_on_the_element_type() {
+        for metric in [Metric::Euclidean, Metric::Manhattan, Metric::DotProduct, Metric::Cosine] {
+            for kind in 0..3 {
+                let dim = 100;
+                let mut short = Vectors::new(metric, dim);
+                let mut wide = Vectors::new(metric, dim);
+                // A row that only `f32` holds makes all of them floats.
+                wide.push(&row(3, 0, dim));
+                short.push(&row(kind, 0, dim));
+                for seed in 1..70 {
+                    short.push(&row(kind, seed, dim));
+                    wide.push(&row(kind, seed, dim));
+                }
+                assert_ne!(short.element(), wide.element());
+                let query = row(3, 5, dim);
+                let others: Vec<u32> = (1..70).rev().collect();
+                let distances = |vectors: &Vectors| {
+                    let (mut gathered, mut scanned, mut tiled) = ([0.0; 69], [0.0; 69], [0.0; 138]);
+                    let (query, near) = (vectors.query(&query), vectors.query_row(7, None));
+                    query.gather(&others, &mut gathered);
+                    query.scan(1, &mut scanned);
+                    Query::scan_tile(&[&query, &near], 1, &mut tiled);
+                    [&gathered[..], &scanned, &tiled]
+                        .concat()
+                        .into_iter()
+                        .map(f32::to_bits)
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(distances(&short), distances(&wide), "{metric}, kind {kind}");
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ mod scalar;
 mod traversal;
 
 pub use binary::{Binary, BinaryQuery};
-pub use element::{Bf16, Bf16Codec, ElementCodec, ElementQuery, F16, F16Codec, Number, U8, U8Codec};
+pub use element::{Bf16Codec, ElementCodec, ElementQuery, F16Codec, U8Codec};
 pub use fastscan::{BLOCK_VECTORS, BlockQuery};
 pub use head::{
     BLOCK_ROWS, HeadBasis, HeadCodes, HeadQuery, HeadRanges, HeadRow, Near, leading_directions, spread,

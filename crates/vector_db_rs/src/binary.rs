@@ -52,7 +52,7 @@ fn write(core: &Core, out: &mut dyn io::Write) -> io::Result<()> {
         store.live().try_for_each(|offset| write_metadata(store.metadata(offset), out))
     })?;
     file.write_section("vectors", |out| {
-        (0..store.vectors.len() as u32).try_for_each(|offset| out.put_f32_slice(store.vectors.row(offset)))
+        (0..store.vectors.len() as u32).try_for_each(|offset| out.put_f32_slice(&store.vectors.row(offset)))
     })?;
     match index {
         Index::Flat(flat) => {

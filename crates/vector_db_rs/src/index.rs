@@ -348,7 +348,8 @@ impl Core {
     fn hits(&self, answer: &Answer) -> HitsAnswer<'_> {
         let hits = answer.hits.iter().map(|hit| SearchHit {
             id: self.store.id(hit.offset),
-            vector: self.store.vectors.row(hit.offset),
+            vectors: &self.store.vectors,
+            offset: hit.offset,
             metadata: self.store.metadata(hit.offset),
             similarity: hit.distance.similarity(),
             distance: hit.distance.value(self.metric()),

@@ -6,6 +6,7 @@
 use crate::store::RecordStore;
 use crate::{Error, VectorRecord};
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use vdb_storage::{StorageError, write_atomically};
@@ -13,7 +14,7 @@ use vdb_storage::{StorageError, write_atomically};
 #[derive(Serialize)]
 struct RecordView<'a> {
     id: &'a str,
-    vector: &'a [f32],
+    vector: Cow<'a, [f32]>,
     metadata: BTreeMap<&'a str, &'a str>,
 }
 

@@ -1,7 +1,10 @@
 //! What goes in and what comes out: records and search results.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
+use vdb_index::Vectors;
 
 /// A vector with its id and metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,26 +118,52 @@ pub struct SearchAnswer {
 }
 
 /// A record that a search found, not copied.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct SearchHit<'a> {
     /// The record's id.
     pub id: &'a str,
-    /// Its vector, bit for bit as inserted.
-    pub vector: &'a [f32],
     /// Its metadata; `None` when it has no field.
     pub metadata: Option<&'a HashMap<String, String>>,
     /// As [`SearchResult::similarity`].
     pub similarity: f32,
     /// As [`SearchResult::distance`].
     pub distance: f32,
+    pub(crate) vectors: &'a Vectors,
+    pub(crate) offset: u32,
 }
 
-impl SearchHit<'_> {
+impl fmt::Debug for SearchHit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SearchHit")
+            .field("id", &self.id)
+            .field("vector", &self.vector())
+            .field("metadata", &self.metadata)
+            .field("similarity", &self.similarity)
+            .field("distance", &self.distance)
+            .finish()
+    }
+}
+
+/// The same record at the same distance.
+impl PartialEq for SearchHit<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let seen = |hit: &Self| (hit.similarity, hit.distance);
+        (self.id, self.metadata, seen(self)) == (other.id, other.metadata, seen(other))
+            && self.vector() == other.vector()
+    }
+}
+
+impl<'a> SearchHit<'a> {
+    /// Its vector, bit for bit as inserted; a copy where the database keeps vectors in a shorter element type.
+    pub fn vector(&self) -> Cow<'a, [f32]> {
+        self.vectors.row(self.offset)
+    }
+
     /// A copy of the record.
     pub fn to_record(&self) -> VectorRecord {
         VectorRecord {
             id: self.id.to_owned(),
-            vector: self.vector.to_vec(),
+            vector: self.vector().into_owned(),
             metadata: self.metadata.cloned().unwrap_or_default(),
         }
     }

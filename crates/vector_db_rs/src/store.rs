@@ -65,7 +65,7 @@ impl RecordStore {
     pub(crate) fn record(&self, offset: u32) -> VectorRecord {
         VectorRecord {
             id: self.id(offset).to_owned(),
-            vector: self.vectors.row(offset).to_vec(),
+            vector: self.vectors.row(offset).into_owned(),
             metadata: self.metadata(offset).cloned().unwrap_or_default(),
         }
     }

@@ -178,7 +178,7 @@ fn errors_of<'a>(
 ) -> impl Iterator<Item = f64> + 'a {
     let step = (estimates.len() / 500).max(1);
     estimates.iter().enumerate().step_by(step).filter_map(move |(row, &estimate)| {
-        let value = f64::from(vectors.metric().calculate(query, vectors.row(row as u32)));
+        let value = f64::from(vectors.metric().calculate(query, &vectors.row(row as u32)));
         let truth = match vectors.metric() {
             Metric::Cosine => 2.0 - 2.0 * value,
             Metric::Euclidean => value * value,

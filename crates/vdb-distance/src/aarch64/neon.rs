@@ -1,56 +1,15 @@
 //! NEON kernels: sixteen lanes are four registers. There are no masked loads, so a tail is copied to the stack.
 
 use std::arch::aarch64::{
-    float32x4_t, vabsq_f32, vadd_f32, vaddq_f32, vdupq_n_f32, vfmaq_f32, vget_high_f32, vget_lane_f32,
-    vget_low_f32, vld1q_f32, vsubq_f32,
+    float32x4_t, vabsq_f32, vadd_f32, vaddq_f32, vcvtq_f32_u32, vdupq_n_f32, vfmaq_f32, vget_high_f32,
+    vget_high_u8, vget_high_u16, vget_lane_f32, vget_low_f32, vget_low_u8, vget_low_u16, vld1q_f32, vld1q_u8,
+    vmovl_u8, vmovl_u16, vreinterpretq_f32_u32, vreinterpretq_u16_u8, vshll_n_u16, vsubq_f32,
 };
 
-use crate::dispatch::{Family, Isa, Table};
-use crate::generic::{self, Block, LANES, Lanes, Op};
+use crate::generic::{LANES, Lanes, table};
+use crate::number::f16_value;
 
-pub(crate) static TABLE: Table = Table {
-    isa: Isa::Neon,
-    dot: family::<generic::Dot>(),
-    l2_squared: family::<generic::L2Squared>(),
-    l1: family::<generic::L1>(),
-};
-
-const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
-}
-
-/// # Safety
-/// As for [`generic::pair`], on a CPU with NEON.
-#[target_feature(enable = "neon")]
-unsafe fn pair<O: Op>(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: this function's own contract.
-    unsafe { generic::pair::<F32x16, O>(a, b) }
-}
-
-/// # Safety
-/// As for [`generic::gather`], on a CPU with NEON.
-#[target_feature(enable = "neon")]
-unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::gather::<F32x16, O>(block, ids, out) }
-}
-
-/// # Safety
-/// As for [`generic::rows`], on a CPU with NEON.
-#[target_feature(enable = "neon")]
-unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::rows::<F32x16, O>(block, first, out) }
-}
-
-/// Lanes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
-/// # Safety
-/// As for [`generic::tile`], on a CPU with NEON.
-#[target_feature(enable = "neon")]
-unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::tile::<F32x16, O, 2, 2>(queries, block, first, out) }
-}
+table!(Isa::Neon, F32x16, 2 x 2, target_feature(enable = "neon"));
 
 #[derive(Clone, Copy)]
 struct F32x16(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
@@ -80,6 +39,45 @@ impl Lanes for F32x16 {
         unsafe {
             std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
             Self::load(lanes.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn f16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives NEON and 32 readable bytes; the array is sixteen readable floats.
+        unsafe {
+            let pairs = from.cast::<[[u8; 2]; LANES]>().read();
+            Self::load(pairs.map(|pair| f16_value(u16::from_le_bytes(pair))).as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bf16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives NEON and 32 readable bytes; a load of bytes has no alignment.
+        unsafe {
+            let low = vreinterpretq_u16_u8(vld1q_u8(from));
+            let high = vreinterpretq_u16_u8(vld1q_u8(from.add(16)));
+            F32x16(
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(low))),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_high_u16(low))),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(high))),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_high_u16(high))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn u8(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives NEON and 16 readable bytes.
+        unsafe {
+            let bytes = vld1q_u8(from);
+            let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes)));
+            F32x16(
+                vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
+                vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
+                vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
+                vcvtq_f32_u32(vmovl_u16(vget_high_u16(high))),
+            )
         }
     }
 

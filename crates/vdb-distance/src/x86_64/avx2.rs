@@ -2,57 +2,16 @@
 //! memory past the end.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_andnot_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_maskload_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_sub_ps,
+    __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_movehl_ps,
+    _mm_shuffle_ps, _mm256_add_ps, _mm256_andnot_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sub_ps,
 };
 
-use crate::dispatch::{Family, Isa, Table};
-use crate::generic::{self, Block, LANES, Lanes, Op};
+use crate::generic::{LANES, Lanes, table};
 
-pub(crate) static TABLE: Table = Table {
-    isa: Isa::Avx2,
-    dot: family::<generic::Dot>(),
-    l2_squared: family::<generic::L2Squared>(),
-    l1: family::<generic::L1>(),
-};
-
-const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
-}
-
-/// # Safety
-/// As for [`generic::pair`], on a CPU with AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn pair<O: Op>(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: this function's own contract.
-    unsafe { generic::pair::<F32x16, O>(a, b) }
-}
-
-/// # Safety
-/// As for [`generic::gather`], on a CPU with AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::gather::<F32x16, O>(block, ids, out) }
-}
-
-/// # Safety
-/// As for [`generic::rows`], on a CPU with AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::rows::<F32x16, O>(block, first, out) }
-}
-
-/// Lanes 0 to 7 and lanes 8 to 15.
-/// # Safety
-/// As for [`generic::tile`], on a CPU with AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::tile::<F32x16, O, 2, 3>(queries, block, first, out) }
-}
+table!(Isa::Avx2, F32x16, 2 x 3, target_feature(enable = "avx2,fma,f16c"));
 
 #[derive(Clone, Copy)]
 struct F32x16(__m256, __m256);
@@ -92,6 +51,40 @@ impl Lanes for F32x16 {
             F32x16(
                 _mm256_maskload_ps(from, _mm256_loadu_si256(mask)),
                 _mm256_maskload_ps(from.wrapping_add(8), _mm256_loadu_si256(mask.add(1))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn f16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives F16C and 32 readable bytes.
+        unsafe {
+            let (low, high) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast()));
+            F32x16(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bf16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives AVX2 and 32 readable bytes.
+        unsafe {
+            let (low, high) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast()));
+            let (low, high) = (_mm256_cvtepu16_epi32(low), _mm256_cvtepu16_epi32(high));
+            F32x16(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn u8(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives AVX2 and 16 readable bytes, of which each load takes eight.
+        unsafe {
+            let (low, high) = (_mm_loadl_epi64(from.cast()), _mm_loadl_epi64(from.add(8).cast()));
+            F32x16(
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(low)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high)),
             )
         }
     }

@@ -2,57 +2,17 @@
 //! past the end.
 
 use std::arch::x86_64::{
-    __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_abs_ps, _mm512_add_ps,
-    _mm512_castps_pd, _mm512_castps512_ps256, _mm512_extractf64x4_pd, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_sub_ps,
+    __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
+    _mm256_add_ps, _mm256_castpd_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256,
+    _mm512_abs_ps, _mm512_add_ps, _mm512_castps_pd, _mm512_castps512_ps256, _mm512_castsi512_ps,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_extractf64x4_pd,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_sub_ps,
 };
 
-use crate::dispatch::{Family, Isa, Table};
-use crate::generic::{self, Block, Lanes, Op};
+use crate::generic::{Lanes, table};
 
-pub(crate) static TABLE: Table = Table {
-    isa: Isa::Avx512,
-    dot: family::<generic::Dot>(),
-    l2_squared: family::<generic::L2Squared>(),
-    l1: family::<generic::L1>(),
-};
-
-const fn family<O: Op>() -> Family {
-    Family { pair: pair::<O>, gather: gather::<O>, rows: rows::<O>, tile: tile::<O> }
-}
-
-/// # Safety
-/// As for [`generic::pair`], on a CPU with AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn pair<O: Op>(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: this function's own contract.
-    unsafe { generic::pair::<F32x16, O>(a, b) }
-}
-
-/// # Safety
-/// As for [`generic::gather`], on a CPU with AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn gather<O: Op>(block: &Block<'_>, ids: &[u32], out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::gather::<F32x16, O>(block, ids, out) }
-}
-
-/// # Safety
-/// As for [`generic::rows`], on a CPU with AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn rows<O: Op>(block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::rows::<F32x16, O>(block, first, out) }
-}
-
-/// # Safety
-/// As for [`generic::tile`], on a CPU with AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn tile<O: Op>(queries: &[&[f32]], block: &Block<'_>, first: usize, out: &mut [f32]) {
-    // SAFETY: this function's own contract.
-    unsafe { generic::tile::<F32x16, O, 4, 5>(queries, block, first, out) }
-}
+table!(Isa::Avx512, F32x16, 4 x 5, target_feature(enable = "avx512f"));
 
 #[derive(Clone, Copy)]
 struct F32x16(__m512);
@@ -76,6 +36,27 @@ impl Lanes for F32x16 {
         // SAFETY: the trait's contract gives AVX-512F and `count` readable floats; lanes that the mask leaves
         // out are not read.
         F32x16(unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) })
+    }
+
+    #[inline(always)]
+    unsafe fn f16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives AVX-512F and 32 readable bytes.
+        F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn bf16(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives AVX-512F and 32 readable bytes.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn u8(from: *const u8) -> Self {
+        // SAFETY: the trait's contract gives AVX-512F and 16 readable bytes.
+        F32x16(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) })
     }
 
     #[inline(always)]

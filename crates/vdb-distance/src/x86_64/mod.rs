@@ -10,7 +10,11 @@ use crate::dispatch::{Isa, Table};
 /// The table of an instruction set, if this CPU has it.
 pub(crate) fn detect(isa: Isa) -> Option<&'static Table> {
     match isa {
-        Isa::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
+        Isa::Avx2
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c") =>
+        {
             Some(&avx2::TABLE)
         }
         Isa::Avx512 if is_x86_feature_detected!("avx512f") => Some(&avx512::TABLE),

@@ -248,7 +248,7 @@ impl Codes {
             let count = strip.min(end - first);
             let placed = &mut placed[..count * dim];
             placed.par_chunks_exact_mut(dim).enumerate().with_min_len(64).for_each(|(i, placed)| {
-                self.placement.place(vectors.row((first + i) as u32), placed);
+                self.placement.place(&vectors.row((first + i) as u32), placed);
             });
             let (unit_bytes, rest_bytes) = (self.codec.unit_bytes(), self.codec.rest_bytes());
             let units = &mut self.units[first / unit_rows * unit_bytes..];
@@ -263,7 +263,7 @@ impl Codes {
     /// Codes a row, new or overwritten, by itself.
     fn set(&mut self, vectors: &Vectors, offset: u32) {
         let mut placed = vec![0.0; vectors.dim()];
-        self.placement.place(vectors.row(offset), &mut placed);
+        self.placement.place(&vectors.row(offset), &mut placed);
         let (row, unit_rows) = (offset as usize, self.codec.unit_rows());
         let (unit_bytes, rest_bytes) = (self.codec.unit_bytes(), self.codec.rest_bytes());
         let unit = &mut self.units[row / unit_rows * unit_bytes..][..unit_bytes];

@@ -30,7 +30,7 @@ impl Placement {
     /// Also gives the placed sample.
     pub(super) fn train(params: &CodedParams, vectors: &Vectors, sample: &[u32]) -> (Placement, Vec<f32>) {
         let (metric, dim) = (vectors.metric(), vectors.dim());
-        let squares: f64 = sample.iter().map(|&row| length(vectors.row(row)).powi(2)).sum();
+        let squares: f64 = sample.iter().map(|&row| length(&vectors.row(row)).powi(2)).sum();
         let length = (squares / sample.len().max(1) as f64).sqrt();
         let scales = metric != Metric::Cosine && params.kind != super::CodeKind::U8;
         let scale = if scales && length > 0.0 && !COMFORTABLE.contains(&length) {
@@ -41,7 +41,7 @@ impl Placement {
         let mut placement = Placement { metric, scale, centre: Vec::new() };
         let mut placed = vec![0.0; sample.len() * dim];
         for (placed, &row) in placed.chunks_exact_mut(dim).zip(sample) {
-            placement.place(vectors.row(row), placed);
+            placement.place(&vectors.row(row), placed);
         }
         if !params.kind.is_element() {
             placement.centre = mean(&placed, dim);

@@ -110,7 +110,7 @@ fn estimates_are_near_the_distances_and_codes_as_long_as_stated() {
                 assert!(coded.estimates(&query, &mut estimates));
                 assert_eq!(estimates.len(), rows.len());
                 let error = |(row, estimate): (usize, &f32)| {
-                    let value = f64::from(metric.calculate(&query, vectors.row(row as u32)));
+                    let value = f64::from(metric.calculate(&query, &vectors.row(row as u32)));
                     let truth = if metric == Metric::Cosine { 2.0 - 2.0 * value } else { value * value };
                     (f64::from(*estimate) - truth).abs() / truth.max(1e-20)
                 };

@@ -129,13 +129,14 @@ impl Fine {
         let quantizer = &self.quantizer;
         let rows = self.rows[first as usize * bytes..end].par_chunks_mut(bytes).zip(offsets);
         let norms = rows.with_min_len(64).map(|(row, &offset)| {
-            quantizer.encode(vectors.row(offset), row);
-            norm(vectors.row(offset))
+            let vector = vectors.row(offset);
+            quantizer.encode(&vector, row);
+            norm(&vector)
         });
         self.max_norm = norms.reduce(|| self.max_norm, f32::max);
     }
 }
 
 pub(super) fn encode(basis: &HeadBasis, vectors: &Vectors, offsets: &[u32]) -> Vec<HeadRow> {
-    offsets.par_iter().with_min_len(64).map(|&offset| basis.encode(vectors.row(offset))).collect()
+    offsets.par_iter().with_min_len(64).map(|&offset| basis.encode(&vectors.row(offset))).collect()
 }

@@ -72,13 +72,13 @@ fn placed_sample(vectors: &Vectors, offsets: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let mut counted = 0;
     for &offset in offsets {
         let row = vectors.row(offset);
-        let norm = vdb_distance::norm(row);
+        let norm = vdb_distance::norm(&row);
         if !vdb_distance::norm_is_ordinary(norm) {
             continue;
         }
         let scale = if vectors.metric() == Metric::Cosine { 1.0 / norm } else { 1.0 };
         rows.extend(row.iter().map(|value| value * scale));
-        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value * scale));
+        sums.iter_mut().zip(&*row).for_each(|(sum, &value)| *sum += f64::from(value * scale));
         counted += 1;
     }
     let center: Vec<f32> = sums.iter().map(|sum| (sum / f64::from(counted.max(1))) as f32).collect();
@@ -105,7 +105,7 @@ impl<'a> Judge<'a> {
         let queries = evenly(live, JUDGED_QUERIES)
             .into_iter()
             .filter_map(|offset| {
-                let query = vectors.row(offset);
+                let query = &vectors.row(offset);
                 let request = Request { allowed: Some(&searched), ..Request::new(query, k) };
                 let last = *FlatScan.search(vectors, &request).hits.last()?;
                 Some((offset, Limit::new(vectors).of(vectors.query(query).bound(last.distance))))
@@ -125,7 +125,7 @@ impl<'a> Judge<'a> {
         let mut survivors = 0;
         let mut near = Vec::new();
         for &(offset, limit) in &self.queries {
-            let Some(query) = basis.query(self.vectors.row(offset)) else {
+            let Some(query) = basis.query(&self.vectors.row(offset)) else {
                 survivors += self.rows.len();
                 continue;
             };

@@ -267,8 +267,8 @@ impl Hnsw {
     /// Makes the table from rows that are not in the graph.
     pub(super) fn calibrate(&mut self, vectors: &Vectors, rows: &[u32]) {
         let out = BitSet::from_members(vectors.len(), rows);
-        let requests: Vec<Request<'_>> =
-            rows.iter().map(|&row| Request::new(vectors.row(row), NEIGHBORS)).collect();
+        let queries: Vec<_> = rows.iter().map(|&row| vectors.row(row)).collect();
+        let requests: Vec<Request<'_>> = queries.iter().map(|row| Request::new(row, NEIGHBORS)).collect();
         let answers = FlatScan.search_batch(vectors, &requests);
         let records: Vec<Record> = rows
             .par_iter()
@@ -277,7 +277,7 @@ impl Hnsw {
                 let others = answer.hits.iter().map(|hit| hit.offset).filter(|&hit| !out.contains(hit));
                 let mut truth: Vec<(u32, usize)> = others.take(KS[KS.len() - 1]).zip(0..).collect();
                 truth.sort_unstable();
-                self.record(vectors, vectors.row(row), &truth)
+                self.record(vectors, &vectors.row(row), &truth)
             })
             .collect();
         self.recalls = (!records.is_empty()).then(|| Table::of(&records));

@@ -177,7 +177,7 @@ fn random_operations_agree_with_brute_force() {
                     for hit in &answer.hits {
                         assert!(churned.vectors.live().contains(hit.offset), "{what}");
                         assert!(allowed.is_none_or(|allowed| allowed.contains(hit.offset)), "{what}");
-                        let value = metric.calculate(&query, churned.vectors.row(hit.offset));
+                        let value = metric.calculate(&query, &churned.vectors.row(hit.offset));
                         assert_eq!(hit.distance, vdb_distance::Distance::from_value(metric, value), "{what}");
                     }
                     searched += 1;
@@ -253,7 +253,7 @@ fn pair(metric: Metric, large: usize, small: usize) -> Pair {
         own.remove(gone);
         second.remove(&own, gone);
     }
-    let offsets = (0..small as u32).map(|i| own.live().contains(i).then(|| both.push(own.row(i)))).collect();
+    let offsets = (0..small as u32).map(|i| own.live().contains(i).then(|| both.push(&own.row(i)))).collect();
     Pair { both, large: first, small: second, offsets }
 }
 

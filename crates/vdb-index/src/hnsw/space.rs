@@ -165,7 +165,7 @@ impl Space {
             // One row of every stretch, at a place that does not follow the order of the data.
             let (from, to) = (i * live.len() / count, (i + 1) * live.len() / count);
             let offset = live[from + (mix(SEED + i as u64) % (to - from) as u64) as usize];
-            sample.extend_from_slice(vectors.row(offset));
+            sample.extend_from_slice(&vectors.row(offset));
         }
         let basis = TraversalBasis::train(vectors.metric(), vectors.dim(), &sample, SEED);
         drop(sample);
@@ -195,7 +195,7 @@ impl Space {
                 |(query, exact, coded), &row| {
                     codes.prepare_row(row, query);
                     codes.score(query, &others, coded);
-                    vectors.query(vectors.row(row)).gather(&others, exact);
+                    vectors.query(&vectors.row(row)).gather(&others, exact);
                     rows_ahead(exact, coded)
                 },
             )

@@ -170,7 +170,8 @@ fn a_new_cluster_in_one_batch_is_linked_within_itself() {
         .collect();
     hnsw.insert(&vectors, &offsets);
     for &offset in offsets.iter().step_by(25) {
-        let request = Request::new(vectors.row(offset), 10);
+        let row = vectors.row(offset);
+        let request = Request::new(&row, 10);
         let answer = hnsw.search(&vectors, &request, 64);
         assert!(recall(&answer.hits, &brute_force(&vectors, &request)) > 0.89);
     }

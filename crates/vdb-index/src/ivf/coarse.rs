@@ -4,7 +4,7 @@
 //! tables: ranking them costs a scan of blocks, and exact distances for those that the bounds leave.
 
 use crate::bitset::ones;
-use vdb_distance::{Kernels, Metric};
+use vdb_distance::{Kernels, Matrix, Metric, Sum};
 use vdb_quant::{
     BLOCK_VECTORS, BlockEstimates, KMeans, ListTerm, RabitqBlockQuery, RabitqBlocks, RabitqCentre,
 };
@@ -157,7 +157,8 @@ impl Coarse {
             _ => (0..self.count() as u32).collect(),
         };
         let mut squares = vec![0.0; candidates.len()];
-        Kernels::get().l2_squared_gather(vector, &self.centroids, self.dim, &candidates, &mut squares);
+        let centroids = Matrix::f32(&self.centroids, self.dim);
+        Kernels::get().gather(Sum::L2Squared, vector, centroids, &candidates, &mut squares);
         let own = vdb_distance::dot(vector, vector);
         let mut ranked: Vec<Ranked> = candidates
             .into_iter()

@@ -201,6 +201,6 @@ fn placed(vectors: &Vectors, offset: u32, out: &mut Vec<f32>) {
     let norm = vectors.norm(offset);
     match vectors.metric() {
         Metric::Cosine if norm > 0.0 => out.extend(row.iter().map(|value| value / norm)),
-        _ => out.extend_from_slice(row),
+        _ => out.extend_from_slice(&row),
     }
 }

@@ -179,7 +179,7 @@ fn lists_that_outgrow_their_share_are_split_and_emptied_ones_dissolved() {
     let more = ivf.lists();
     assert!(more > lists, "{lists} lists became {more}");
     for &offset in &fresh {
-        let hits: Vec<Hit> = ivf.search(&vectors, &Request::new(vectors.row(offset), 1), Some(4)).hits;
+        let hits: Vec<Hit> = ivf.search(&vectors, &Request::new(&vectors.row(offset), 1), Some(4)).hits;
         assert_eq!(hits[0].offset, offset, "a row of a split list is found");
     }
     for &offset in &fresh {

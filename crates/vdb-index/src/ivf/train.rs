@@ -102,7 +102,7 @@ impl Trained {
         let mut ranks: Vec<usize> = queries
             .par_iter()
             .flat_map_iter(|&offset| {
-                let query = vectors.row(offset);
+                let query = &vectors.row(offset);
                 let hits = self.search(vectors, &Request::new(query, JUDGED_K + 1), all).hits;
                 let mut vector = Vec::new();
                 placed(vectors, offset, &mut vector);

@@ -25,7 +25,7 @@ pub(super) fn default_candidates(fitted: &Fitted, vectors: &Vectors) -> usize {
     let step = live.len() / QUERIES;
     let queries: Vec<(u32, Vec<u32>)> = (0..QUERIES)
         .into_par_iter()
-        .map(|i| (live[i * step], nearest(FlatScan.search(vectors, &request(vectors, live[i * step])))))
+        .map(|i| (live[i * step], nearest(FlatScan.search(vectors, &request(&vectors.row(live[i * step]))))))
         .collect();
     let mut candidates = NEIGHBORS + NEIGHBORS / 4;
     while candidates < live.len() && mean_recall(fitted, vectors, &queries, candidates) < RECALL {
@@ -34,8 +34,8 @@ pub(super) fn default_candidates(fitted: &Fitted, vectors: &Vectors) -> usize {
     candidates
 }
 
-fn request(vectors: &Vectors, row: u32) -> Request<'_> {
-    Request::new(vectors.row(row), NEIGHBORS)
+fn request(row: &[f32]) -> Request<'_> {
+    Request::new(row, NEIGHBORS)
 }
 
 fn nearest(answer: crate::Answer) -> Vec<u32> {
@@ -46,7 +46,8 @@ fn mean_recall(fitted: &Fitted, vectors: &Vectors, queries: &[(u32, Vec<u32>)], 
     let found: usize = queries
         .par_iter()
         .map(|(row, truth)| {
-            let answer = search::search(fitted, vectors, &request(vectors, *row), vectors.live(), candidates);
+            let row = vectors.row(*row);
+            let answer = search::search(fitted, vectors, &request(&row), vectors.live(), candidates);
             nearest(answer).iter().filter(|hit| truth.contains(hit)).count()
         })
         .sum();

@@ -233,7 +233,7 @@ impl Fitted {
         placed: &mut [f32],
         projections: &mut [f32],
     ) -> (Vec<u32>, RowCodes) {
-        self.placement.place_row(vectors.row(offset), placed);
+        self.placement.place_row(&vectors.row(offset), placed);
         self.hasher.project(placed, projections);
         let mut table_codes = vec![0; self.hasher.tables];
         self.hasher.codes(projections, &mut table_codes);

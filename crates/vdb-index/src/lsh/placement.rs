@@ -20,8 +20,9 @@ impl Placement {
         let metric = vectors.metric();
         let mut sum = vec![0.0f64; vectors.dim()];
         for offset in vectors.live().iter() {
-            let scale = unit_scale(metric, vectors.row(offset));
-            for (sum, &value) in sum.iter_mut().zip(vectors.row(offset)) {
+            let row = vectors.row(offset);
+            let scale = unit_scale(metric, &row);
+            for (sum, &value) in sum.iter_mut().zip(&*row) {
                 *sum += f64::from(value) * f64::from(scale);
             }
         }
@@ -30,7 +31,7 @@ impl Placement {
         let max_norm = match metric {
             Metric::DotProduct => {
                 let live = vectors.live().iter();
-                live.map(|offset| l2_squared(vectors.row(offset), &center).sqrt()).fold(0.0, f32::max)
+                live.map(|offset| l2_squared(&vectors.row(offset), &center).sqrt()).fold(0.0, f32::max)
             }
             _ => 0.0,
         };

@@ -249,7 +249,8 @@ fn changes_keep_tables_and_rows_in_step() {
             }
         }
         for offset in vectors.live().iter().step_by(37) {
-            let request = Request::new(vectors.row(offset), 1);
+            let row = vectors.row(offset);
+            let request = Request::new(&row, 1);
             let answer = lsh.search(&vectors, &request, Some(20));
             let truth = brute_force(&vectors, &request);
             if metric != Metric::DotProduct {

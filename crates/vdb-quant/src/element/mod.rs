@@ -5,17 +5,12 @@
 //! numbers from 0 to 255 exactly. Values beyond a format's range become its nearest finite value, so that finite
 //! vectors stay finite. Distances are computed in single precision, in double where that overflows.
 
-mod convert;
 #[cfg(test)]
 mod tests;
 
-use vdb_distance::Metric;
+use vdb_distance::{Bf16, ElementType, F16, Kernels, Matrix, Metric, Number, Sum, U8};
 
-use crate::kernels::element::{self, ElementKernels, Op};
 use crate::{CodeQuery, Quantizer};
-
-pub(crate) use convert::f16_value;
-pub use convert::{Bf16, F16, Number, U8};
 
 /// Vectors in half precision (IEEE 754 binary16), rounded to nearest.
 pub type F16Codec = ElementCodec<F16>;
@@ -51,27 +46,22 @@ impl<N: Number> Quantizer for ElementCodec<N> {
 
     fn encode(&self, vector: &[f32], code: &mut [u8]) {
         self.assert_lengths(vector, code);
-        for (&value, bytes) in vector.iter().zip(code.chunks_exact_mut(N::BYTES)) {
-            N::encode(value, bytes);
-        }
+        N::TYPE.encode(vector, code);
     }
 
     fn decode(&self, code: &[u8], vector: &mut [f32]) {
         self.assert_lengths(vector, code);
-        for (value, bytes) in vector.iter_mut().zip(code.chunks_exact(N::BYTES)) {
-            *value = N::decode(bytes);
-        }
+        N::TYPE.decode(code, vector);
     }
 
     fn query(&self, metric: Metric, query: &[f32]) -> ElementQuery {
         assert_eq!(query.len(), self.dim, "queries of {} values", self.dim);
-        let (op, sign) = match metric {
-            Metric::Euclidean => (Op::L2Squared, 1.0),
-            Metric::Manhattan => (Op::L1, 1.0),
-            Metric::DotProduct | Metric::Cosine => (Op::Dot, -1.0),
+        let (sum, sign) = match metric {
+            Metric::Euclidean => (Sum::L2Squared, 1.0),
+            Metric::Manhattan => (Sum::L1, 1.0),
+            Metric::DotProduct | Metric::Cosine => (Sum::Dot, -1.0),
         };
-        let query = element::Query::new(query, N::FORMAT, op);
-        ElementQuery { kernels: ElementKernels::get(), query, sign }
+        ElementQuery { kernels: *Kernels::get(), query: query.to_vec(), element: N::TYPE, sum, sign }
     }
 }
 
@@ -86,15 +76,21 @@ impl<N: Number> ElementCodec<N> {
 /// product of the query, as it was given, with the vector as it was encoded.
 #[derive(Debug, Clone)]
 pub struct ElementQuery {
-    kernels: ElementKernels,
-    query: element::Query,
+    kernels: Kernels,
+    query: Vec<f32>,
+    element: ElementType,
+    sum: Sum,
     sign: f32,
 }
 
 impl ElementQuery {
     #[cfg(test)]
-    fn with_kernels(self, kernels: ElementKernels) -> ElementQuery {
+    fn with_kernels(self, kernels: Kernels) -> ElementQuery {
         ElementQuery { kernels, ..self }
+    }
+
+    fn codes<'a>(&self, codes: &'a [u8]) -> Matrix<'a> {
+        Matrix::new(self.element, codes, self.query.len())
     }
 
     fn finish(&self, out: &mut [f32]) {
@@ -104,14 +100,15 @@ impl ElementQuery {
 
 impl CodeQuery for ElementQuery {
     fn distances(&self, codes: &[u8], out: &mut [f32]) {
-        let expected = out.len().checked_mul(self.query.code_bytes());
-        assert_eq!(Some(codes.len()), expected, "{} codes of {} bytes", out.len(), self.query.code_bytes());
-        self.kernels.rows(&self.query, codes, out);
+        let code_bytes = self.query.len() * self.element.bytes();
+        let expected = out.len().checked_mul(code_bytes);
+        assert_eq!(Some(codes.len()), expected, "{} codes of {code_bytes} bytes", out.len());
+        self.kernels.rows(self.sum, &self.query, self.codes(codes), 0, out);
         self.finish(out);
     }
 
     fn gather(&self, codes: &[u8], rows: &[u32], out: &mut [f32]) {
-        self.kernels.gather(&self.query, codes, rows, out);
+        self.kernels.gather(self.sum, &self.query, self.codes(codes), rows, out);
         self.finish(out);
     }
 }

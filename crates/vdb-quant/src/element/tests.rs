@@ -1,9 +1,8 @@
-//! Conversions over all bit patterns, and every kernel against sums in double precision.
+//! Codes of every element type, by every kernel, against sums in double precision.
 
-use vdb_distance::{Isa, Metric};
+use vdb_distance::{Bf16, F16, Isa, Kernels, Metric, Number, U8};
 
-use super::convert::{Bf16, F16, Number, U8, f16_value};
-use super::{Bf16Codec, ElementCodec, ElementKernels, F16Codec, U8Codec};
+use super::{Bf16Codec, ElementCodec, F16Codec, U8Codec};
 use crate::{CodeQuery, Quantizer};
 
 struct Noise(u64);
@@ -19,56 +18,8 @@ impl Noise {
     }
 }
 
-fn code<N: Number>(value: f32) -> u32 {
-    let mut bytes = [0; 4];
-    N::encode(value, &mut bytes[..N::BYTES]);
-    u32::from_le_bytes(bytes)
-}
-
-/// The number nearest to each midpoint between two neighbours, and just beside it.
-fn check_rounding<N: Number>(below: u32, above: u32) {
-    let value = |bits: u32| f64::from(N::decode(&bits.to_le_bytes()[..N::BYTES]));
-    let middle = ((value(below) + value(above)) / 2.0) as f32;
-    let even = if below.is_multiple_of(2) { below } else { above };
-    assert_eq!(code::<N>(middle), even, "{middle}");
-    assert_eq!(code::<N>(middle.next_down()), below, "{middle} less a little");
-    assert_eq!(code::<N>(middle.next_up()), above, "{middle} and a little");
-}
-
-#[test]
-fn every_short_number_returns_and_midpoints_go_to_even() {
-    for bits in 0..=u16::MAX {
-        let f16 = f16_value(bits);
-        if f16.is_finite() {
-            assert_eq!(code::<F16>(f16), u32::from(bits), "{f16}");
-        } else {
-            assert_eq!(f16.is_nan(), bits & 0x3ff != 0);
-        }
-        let bf16 = Bf16::decode(&bits.to_le_bytes());
-        if bf16.is_finite() {
-            assert_eq!(code::<Bf16>(bf16), u32::from(bits), "{bf16}");
-        }
-    }
-    (0..0x7bff).for_each(|bits| check_rounding::<F16>(bits, bits + 1));
-    (0..0x7f7f).for_each(|bits| check_rounding::<Bf16>(bits, bits + 1));
-    (0..255).for_each(|bits| check_rounding::<U8>(bits, bits + 1));
-}
-
-#[test]
-fn numbers_out_of_range_saturate() {
-    for huge in [65_505.0, 1e30, f32::INFINITY] {
-        assert_eq!(F16::decode(&(code::<F16>(huge) as u16).to_le_bytes()), 65_504.0);
-        assert_eq!(F16::decode(&(code::<F16>(-huge) as u16).to_le_bytes()), -65_504.0);
-    }
-    assert_eq!(code::<Bf16>(f32::MAX), 0x7f7f);
-    assert_eq!(code::<Bf16>(f32::NEG_INFINITY), 0xff7f);
-    assert!(F16::decode(&(code::<F16>(f32::NAN) as u16).to_le_bytes()).is_nan());
-    assert!(Bf16::decode(&(code::<Bf16>(f32::NAN) as u16).to_le_bytes()).is_nan());
-    assert_eq!([-3.0, 300.0, f32::NAN].map(code::<U8>), [0, 255, 0]);
-}
-
-fn kernels() -> Vec<ElementKernels> {
-    Isa::ALL.into_iter().filter_map(ElementKernels::for_isa).collect()
+fn kernels() -> Vec<Kernels> {
+    Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
 }
 
 /// All kernels and metrics over one row after another, against double precision.

@@ -2,7 +2,6 @@
 //! instruction set that the CPU was found to have, and its safe entries check every length.
 
 pub(crate) mod compiled;
-pub(crate) mod element;
 pub(crate) mod fastscan;
 pub(crate) mod hamming;
 pub(crate) mod int8;

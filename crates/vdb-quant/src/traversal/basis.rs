@@ -5,7 +5,7 @@ use super::{LINE, TraversalQuery};
 use crate::kernels::compiled;
 use crate::kernels::int8::FACTOR_BYTES;
 use crate::{Int8Kernels, leading_directions, spread};
-use vdb_distance::{AlignedVec, Kernels, Metric, dot, norm, norm_is_ordinary};
+use vdb_distance::{AlignedVec, Kernels, Matrix, Metric, Sum, dot, norm, norm_is_ordinary};
 
 /// Cache lines of a row that are tried first.
 const FEW_LINES: usize = 4;
@@ -211,7 +211,7 @@ impl TraversalBasis {
         }
         let queries: Vec<&[f32]> = placed.chunks_exact(wide).collect();
         let mut heads = vec![0.0; vectors.len() * self.m];
-        Kernels::get().dot_tile(&queries, &self.directions, wide, 0, &mut heads);
+        Kernels::get().tile(Sum::Dot, &queries, Matrix::f32(&self.directions, wide), 0, &mut heads);
         (heads, squares)
     }
 

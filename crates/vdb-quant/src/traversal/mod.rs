@@ -89,13 +89,13 @@ impl TraversalCodes {
     ///
     /// # Panics
     /// When an offset has no row, or a vector another dimension than the basis.
-    pub fn set_all<'a>(&mut self, offsets: &[u32], vector: impl Fn(u32) -> &'a [f32] + Sync) {
+    pub fn set_all<R: AsRef<[f32]>>(&mut self, offsets: &[u32], vector: impl Fn(u32) -> R + Sync) {
         /// Vectors that share a pass over the directions.
         const BATCH: usize = 32;
         if let [offset] = *offsets {
             let place = offset as usize * self.stride;
             let row = &mut self.rows[place..place + self.stride];
-            encode(&self.basis, &[vector(offset)], row, &mut Fit::default());
+            encode(&self.basis, &[vector(offset).as_ref()], row, &mut Fit::default());
             return;
         }
         let stride = self.stride;
@@ -103,7 +103,8 @@ impl TraversalCodes {
         let coded: Vec<Vec<u8>> = offsets
             .par_chunks(BATCH)
             .map(|offsets| {
-                let vectors: Vec<&[f32]> = offsets.iter().map(|&offset| vector(offset)).collect();
+                let vectors: Vec<R> = offsets.iter().map(|&offset| vector(offset)).collect();
+                let vectors: Vec<&[f32]> = vectors.iter().map(AsRef::as_ref).collect();
                 let mut rows = vec![0; offsets.len() * stride];
                 encode(basis, &vectors, &mut rows, &mut Fit::default());
                 rows

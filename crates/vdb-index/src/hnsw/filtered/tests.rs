@@ -61,7 +61,7 @@ fn checked(vectors: &Vectors, hnsw: &Hnsw, cluster: impl Fn(usize) -> usize, all
 /// The cluster whose centre is the farthest from that of `cluster`.
 fn farthest(vectors: &Vectors, cluster: usize) -> usize {
     let row = |cluster: usize| vectors.row(cluster as u32);
-    let distance = |other: &usize| vectors.metric().calculate(row(cluster), row(*other));
+    let distance = |other: &usize| vectors.metric().calculate(&row(cluster), &row(*other));
     let nearer = |a: &usize, b: &usize| distance(a).total_cmp(&distance(b));
     let similar = matches!(vectors.metric(), Metric::Cosine | Metric::DotProduct);
     if similar { (0..CLUSTERS).min_by(nearer) } else { (0..CLUSTERS).max_by(nearer) }.unwrap()
