@@ -178,6 +178,11 @@ impl Vectors {
         self.rows.element()
     }
 
+    /// Bytes that a comparison with a row reads.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.dim * self.element().bytes()
+    }
+
     /// Appends a live row and gives its offset.
     ///
     /// # Complexity

@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{METRICS, Rng, brute_force, filled};
 use crate::{Answer, BitSet, Request, Vectors};
-use vdb_distance::Metric;
+use vdb_distance::{ElementType, Metric};
 
 fn check(vectors: &Vectors, request: &Request<'_>) {
     let answer = FlatScan.search(vectors, request);
@@ -181,6 +181,29 @@ fn bounds_hold_for_ties_copies_extremes_and_far_offsets() {
             let (vectors, offsets) = filled(metric, rows);
             let mut flat = Flat::new();
             flat.insert(&vectors, &offsets);
+            check_bounded(&flat, &vectors, &queries, None);
+        }
+    }
+}
+
+/// Coarse values tie often, and rows that are kept in fewer bytes take other codes.
+#[test]
+fn bounds_hold_for_rows_of_bytes_and_of_half_precision() {
+    let mut rng = Rng(46);
+    for metric in BOUNDED_METRICS {
+        for (element, scale) in [(ElementType::U8, 1.0), (ElementType::F16, 0.25)] {
+            let rows: Vec<Vec<f32>> = falling(&mut rng, 40_000, 64, 0.3)
+                .into_iter()
+                .map(|row| row.iter().map(|v| (v * 40.0 + 128.0).round().clamp(0.0, 255.0) * scale).collect())
+                .collect();
+            let queries: Vec<Vec<f32>> = (0..8)
+                .map(|i| rows[i * 700].iter().map(|v| v + if i % 2 == 0 { 0.3 } else { 0.0 }).collect())
+                .collect();
+            let (vectors, offsets) = filled(metric, rows);
+            assert_eq!(vectors.element(), element);
+            let mut flat = Flat::new();
+            flat.insert(&vectors, &offsets);
+            assert!(flat.row_bytes().is_some(), "{metric}, {element:?}");
             check_bounded(&flat, &vectors, &queries, None);
         }
     }

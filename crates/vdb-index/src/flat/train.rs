@@ -61,7 +61,7 @@ pub(super) fn train(vectors: &Vectors) -> Option<Bounds> {
     let (coarse, fine) = (best(0)?, best(1)?);
     let is_fine = fine.1[1] * FINE_MARGIN < coarse.1[0];
     let (basis, cost) = if is_fine { (&fine.0, fine.1[1]) } else { (&coarse.0, coarse.1[0]) };
-    (cost < WORTHWHILE * (dim * 4) as f64).then(|| Bounds::build(basis.clone(), is_fine, vectors))
+    (cost < WORTHWHILE * vectors.row_bytes() as f64).then(|| Bounds::build(basis.clone(), is_fine, vectors))
 }
 
 /// The mean of the rows and the centred rows; normalised first under Cosine, as they are coded.
@@ -135,9 +135,9 @@ impl<'a> Judge<'a> {
         }
         let judged = (self.rows.len() * self.queries.len()).max(1);
         let share = survivors as f64 / judged as f64;
-        let row_bytes = (self.vectors.dim() * 4) as f64;
+        let row_bytes = self.vectors.row_bytes() as f64;
         let fine_bytes = Fine::row_bytes(self.vectors.dim()) as f64;
-        let projection = basis.m() as f64 * row_bytes / self.vectors.live().count() as f64;
+        let projection = (basis.m() * self.vectors.dim() * 4) as f64 / self.vectors.live().count() as f64;
         let scan = codes.row_bytes() as f64 + projection;
         // What eight-bit codes leave is hardly more than the hits themselves.
         let survivors = share * RANDOM_ACCESS;
