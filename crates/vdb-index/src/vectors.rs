@@ -425,15 +425,6 @@ impl Query<'_> {
             _ => distance.get(),
         }
     }
-
-    /// A comparable distance above which no row is as near as one whose comparable distance is at most this.
-    #[inline]
-    pub(crate) fn widened(&self, comparable: f32) -> f32 {
-        match self.vectors.metric {
-            Metric::Euclidean => (comparable * (1.0 + 64.0 * f32::EPSILON)).max(SMALLEST_ORDINARY_SQUARE),
-            _ => comparable,
-        }
-    }
 }
 
 /// Squares below this are recomputed in double precision, so they say nothing about the order among themselves.

@@ -22,7 +22,8 @@ pub use binary::{Binary, BinaryQuery};
 pub use element::{Bf16Codec, ElementCodec, ElementQuery, F16Codec, U8Codec};
 pub use fastscan::{BLOCK_VECTORS, BlockQuery};
 pub use head::{
-    BLOCK_ROWS, HeadBasis, HeadCodes, HeadQuery, HeadRanges, HeadRow, Near, leading_directions, spread,
+    BLOCK_ROWS, FineHeadCodes, FineHeadQuery, HeadBasis, HeadCodes, HeadQuery, HeadRanges, HeadRow, Near,
+    leading_directions, spread,
 };
 pub use kernels::int8::{Int8Isa, Int8Kernels, MAX_CODE_BYTES, QueryCodes};
 pub use kmeans::{KMeans, KMeansConfig, KMeansError, KMeansInit, KMeansProgress};

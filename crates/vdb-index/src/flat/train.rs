@@ -5,11 +5,13 @@
 //! wins over the plain scan at all.
 
 use super::FlatScan;
-use super::bounds::{Bounds, Fine, encode};
-use super::cascade::Limit;
+use super::bounds::{Bounds, encode_both};
+use super::cascade::{Limit, is_near};
 use crate::{BitSet, Request, Vectors, evenly};
 use vdb_distance::Metric;
-use vdb_quant::{BLOCK_ROWS, HeadBasis, HeadCodes, HeadRanges, MAX_DIM, leading_directions, spread};
+use vdb_quant::{
+    BLOCK_ROWS, FineHeadCodes, HeadBasis, HeadCodes, HeadRanges, MAX_DIM, leading_directions, spread,
+};
 
 /// Rows that the directions are found in.
 const TRAINING_ROWS: usize = 4_096;
@@ -24,13 +26,12 @@ const JUDGED_K: usize = 100;
 /// The longest head considered.
 pub(super) const LONGEST_HEAD: usize = 384;
 /// Lengths considered, as far as the dimension allows.
-const HEADS: [usize; 14] = [8, 16, 24, 32, 40, 48, 64, 96, 128, 192, 224, 256, 320, LONGEST_HEAD];
+const HEADS: [usize; 17] =
+    [8, 16, 24, 32, 40, 48, 64, 96, 112, 128, 192, 208, 224, 240, 256, 320, LONGEST_HEAD];
 /// What a byte of a survivor costs against a byte of the scan: survivors are read at random and bounded one by one.
 const RANDOM_ACCESS: f64 = 4.0;
-/// What an eight-bit code costs against its bytes alone: its bound is the longest to compute.
-const FINE_COST: f64 = 1.5;
 /// What eight-bit codes must save to be worth their memory.
-const FINE_MARGIN: f64 = 1.25;
+const FINE_MARGIN: f64 = 1.1;
 /// Bounds are used when they are expected to cost at most this share of the plain scan.
 const WORTHWHILE: f64 = 0.75;
 /// Decides the random turn of the directions. Any number does.
@@ -117,30 +118,38 @@ impl<'a> Judge<'a> {
     /// Bytes that a search reads per row of the data, a survivor's weighted as random access is: without eight-bit
     /// codes and with them.
     fn costs(&self, basis: &HeadBasis) -> [f64; 2] {
-        let coded = encode(basis, self.vectors, &self.rows);
-        let mut codes = HeadCodes::new(basis.m(), HeadRanges::of(&coded));
+        let (coded, fine) = encode_both(basis, self.vectors, &self.rows);
+        let ranges = HeadRanges::of(&coded);
+        let (mut codes, mut fine_codes) =
+            (HeadCodes::new(basis.m(), ranges), FineHeadCodes::new(basis.m(), ranges));
         coded.iter().for_each(|row| codes.push(row));
+        fine.iter().for_each(|row| fine_codes.push(row));
         let blocks = self.rows.len().div_ceil(BLOCK_ROWS);
         let all = BitSet::from_fn(self.rows.len(), |_| true);
-        let mut survivors = 0;
-        let mut near = Vec::new();
+        // Rows that the four-bit codes leave, and the eight-bit codes of those.
+        let mut left = [0; 2];
+        let (mut near, mut rows, mut lower) = (Vec::new(), Vec::new(), Vec::new());
         for &(offset, limit) in &self.queries {
             let Some(query) = basis.query(&self.vectors.row(offset)) else {
-                survivors += self.rows.len();
+                left = left.map(|count| count + self.rows.len());
                 continue;
             };
             near.clear();
-            codes.near(&query, 0..blocks, all.words(), limit, &mut near);
-            survivors += near.len();
+            codes.near(&query, 0..blocks, all.words(), limit, true, &mut near);
+            rows.clear();
+            rows.extend(near.iter().map(|near| near.row));
+            lower.resize(rows.len(), 0.0);
+            fine_codes.lower_bounds(&fine_codes.query(&query), &rows, &mut lower);
+            left[0] += rows.len();
+            left[1] += lower.iter().filter(|&&lower| is_near(lower, limit)).count();
         }
         let judged = (self.rows.len() * self.queries.len()).max(1);
-        let share = survivors as f64 / judged as f64;
-        let row_bytes = self.vectors.row_bytes() as f64;
-        let fine_bytes = Fine::row_bytes(self.vectors.dim()) as f64;
+        // Bytes read at random, weighted, a row of the data.
+        let random = |count: usize, bytes: usize| (count * bytes) as f64 * RANDOM_ACCESS / judged as f64;
         let projection = (basis.m() * self.vectors.dim() * 4) as f64 / self.vectors.live().count() as f64;
         let scan = codes.row_bytes() as f64 + projection;
-        // What eight-bit codes leave is hardly more than the hits themselves.
-        let survivors = share * RANDOM_ACCESS;
-        [scan + survivors * row_bytes, scan + survivors * fine_bytes * FINE_COST]
+        let row_bytes = self.vectors.row_bytes();
+        let looked_at = random(left[0], FineHeadCodes::row_bytes(basis.m()));
+        [scan + random(left[0], row_bytes), scan + looked_at + random(left[1], row_bytes)]
     }
 }

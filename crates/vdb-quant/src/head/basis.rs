@@ -78,6 +78,15 @@ impl HeadBasis {
         HeadRow::new(&placed.head, placed.tail, round_up(f64::from(placed.square).sqrt()))
     }
 
+    /// The row of a vector, and that of eight-bit codes, as [`FineHeadCodes`](super::FineHeadCodes) takes it.
+    pub fn encode_both(&self, vector: &[f32]) -> (HeadRow, HeadRow) {
+        let Some(placed) = self.place(vector, true) else {
+            return (HeadRow::unbounded(self.m), HeadRow::unbounded(self.m));
+        };
+        let norm = round_up(f64::from(placed.square).sqrt());
+        (HeadRow::new(&placed.head, placed.tail, norm), HeadRow::fine(&placed.head, placed.tail, norm))
+    }
+
     /// Prepares a query; `None` when its values are too large or too small to bound anything with.
     pub fn query(&self, vector: &[f32]) -> Option<HeadQuery> {
         let is_dot = self.metric == Metric::DotProduct;

@@ -28,6 +28,8 @@ pub(super) struct Scan<'a> {
     pub(super) allowed: &'a [u64],
     pub(super) first_row: usize,
     pub(super) limit: f32,
+    /// Whether the query's low plane says more of the rows that its high plane leaves.
+    pub(super) both_planes: bool,
 }
 
 type Run = unsafe fn(&Scan<'_>, &mut Vec<Near>);
@@ -105,13 +107,25 @@ unsafe fn scan<P: Products>(scan: &Scan<'_>, out: &mut Vec<Near>) {
             }
         }
         let mut near = 0u64;
+        let mut lower = [[0.0; BLOCK_ROWS]; WORD_BLOCKS];
         for (place, (sums, factors)) in sums.iter().zip(factors).enumerate() {
-            let lower = lower_bounds(&scan.high, sums, factors);
+            lower[place] = lower_bounds(&scan.high, sums, factors);
             // SAFETY: this function's own contract.
-            near |= u64::from(unsafe { P::near(&lower, scan.limit) }) << (place * BLOCK_ROWS);
+            near |= u64::from(unsafe { P::near(&lower[place], scan.limit) }) << (place * BLOCK_ROWS);
         }
         near &= allowed;
         if near == 0 {
+            continue;
+        }
+        if !scan.both_planes {
+            let first = scan.first_row + number * WORD_BLOCKS * BLOCK_ROWS;
+            while near != 0 {
+                let row = near.trailing_zeros() as usize;
+                near &= near - 1;
+                let (place, lane) = (row / BLOCK_ROWS, row % BLOCK_ROWS);
+                let estimate = estimate(&scan.high, sums[place][lane], ranges::read(&factors[place], lane));
+                out.push(Near { row: (first + row) as u32, lower: lower[place][lane], estimate });
+            }
             continue;
         }
         for (place, (block, factors)) in blocks.chunks_exact(block_bytes).zip(factors).enumerate() {
@@ -158,9 +172,9 @@ fn push_near(
 
 /// A row's α, β, ρ and least ‖x_t‖ from the integer ⟨q̂_h, c⟩ and its steps.
 #[inline(always)]
-fn lengths(q: &Constants, sum: i32, steps: [f32; 4]) -> [f32; 4] {
+fn lengths(q: &Constants, sum: f32, steps: [f32; 4]) -> [f32; 4] {
     let [along, inverse_norm, across, tail] = steps;
-    [sum as f32 * q.unit * inverse_norm, along * q.along_step, across * q.across_step, tail * q.tail_step]
+    [sum * q.unit * inverse_norm, along * q.along_step, across * q.across_step, tail * q.tail_step]
 }
 
 #[inline(always)]
@@ -180,9 +194,16 @@ fn lower_bounds(q: &Constants, sums: &[i32; BLOCK_ROWS], factors: &[u8; FACTOR_B
 
 #[inline(always)]
 fn lower_bound<const DOT: bool>(q: &Constants, sum: i32, steps: [f32; 4]) -> f32 {
+    let lower = bound::<DOT>(q, sum as f32, steps);
+    if steps[2] < f32::from(ranges::UNBOUNDED) { lower } else { f32::NEG_INFINITY }
+}
+
+/// The bound of a row whose lengths are known.
+#[inline(always)]
+pub(super) fn bound<const DOT: bool>(q: &Constants, sum: f32, steps: [f32; 4]) -> f32 {
     let [alpha, beta, rho, tail] = lengths(q, sum, steps);
     let rest = (q.head_square - alpha * alpha * q.alpha_weight).max(0.0).sqrt();
-    let lower = if DOT {
+    if DOT {
         let straight =
             alpha * beta + (q.alpha_error * beta + alpha.abs() * q.beta_error + q.alpha_error * q.beta_error);
         let aside = (rest + q.across_error) * (rho + q.row_error);
@@ -192,14 +213,13 @@ fn lower_bound<const DOT: bool>(q: &Constants, sum: i32, steps: [f32; 4]) -> f32
         let aside = (rest - rho - q.across_error).max(0.0);
         let gap = (q.tail_low - tail).max(tail - q.tail_high).max(0.0);
         (straight * straight + aside * aside + gap * gap) * KEPT - TINY
-    };
-    if steps[2] < f32::from(ranges::UNBOUNDED) { lower } else { f32::NEG_INFINITY }
+    }
 }
 
 /// The distance, if what is across the code and in the tail were as far from the query's as chance has it.
 #[inline(always)]
 fn estimate(q: &Constants, sum: i32, steps: [f32; 4]) -> f32 {
-    let [alpha, beta, rho, tail] = lengths(q, sum, steps);
+    let [alpha, beta, rho, tail] = lengths(q, sum as f32, steps);
     if steps[2] >= f32::from(ranges::UNBOUNDED) {
         return f32::NEG_INFINITY;
     }

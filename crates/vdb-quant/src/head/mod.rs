@@ -23,6 +23,7 @@
 //! ([`HeadRanges`]): ρ rounded up, ‖x_t‖ rounded down, so that bounds hold. A row outside a range has no bound.
 
 mod basis;
+mod fine;
 mod kernel;
 mod query;
 mod ranges;
@@ -32,6 +33,7 @@ mod tests;
 mod train;
 
 pub use basis::HeadBasis;
+pub use fine::{FineHeadCodes, FineHeadQuery};
 pub use query::HeadQuery;
 pub use ranges::HeadRanges;
 pub use row::HeadRow;
@@ -52,6 +54,8 @@ const FACTOR_BYTES: usize = 6 * BLOCK_ROWS;
 const WORD_BLOCKS: usize = 4;
 /// The largest code; c = 2 · code − 15.
 const MAX_CODE: i32 = 15;
+/// The same of eight-bit codes, c = 2 · code − 255.
+const MAX_FINE_CODE: i32 = 255;
 
 /// A row that may be near: its bound is not above the limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,7 +157,8 @@ impl HeadCodes {
     /// Adds to `out` those of the blocks' rows that `allowed` holds and whose lower bound is not above `limit`.
     ///
     /// `allowed` has a bit for every row, from the first row of `blocks` on; a block without one is not read.
-    /// A bound that cannot be computed is not above anything.
+    /// A bound that cannot be computed is not above anything. With `both_planes` the query is as exact as it can be,
+    /// otherwise its bounds are a little lower and take less time: right where eight-bit codes are looked at next.
     ///
     /// # Panics
     /// When a block does not exist or has no word in `allowed`, `blocks` does not start at a multiple of four, or the
@@ -164,6 +169,7 @@ impl HeadCodes {
         blocks: Range<usize>,
         allowed: &[u64],
         limit: f32,
+        both_planes: bool,
         out: &mut Vec<Near>,
     ) {
         assert_eq!(query.lines(), self.m / LINE_COORDINATES, "the query's head has another length");
@@ -177,6 +183,7 @@ impl HeadCodes {
             allowed,
             first_row: blocks.start * BLOCK_ROWS,
             limit,
+            both_planes,
         };
         scan.run(out);
     }

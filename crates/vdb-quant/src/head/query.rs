@@ -15,6 +15,8 @@ const FEW: f32 = 8.0 * f32::EPSILON;
 pub struct HeadQuery {
     /// Per line: eight values of the high plane, then eight of the low one; the integer is 128 · high + low.
     pub(super) planes: Vec<[i8; 2 * LINE_COORDINATES]>,
+    /// The same integers one by one.
+    pub(super) integers: Vec<i16>,
     /// The head by both planes, and by the high plane alone.
     pub(super) full: Rounded,
     pub(super) high: Rounded,
@@ -28,7 +30,7 @@ pub(super) struct Rounded {
     /// 15 times the sum of the integers: what turns codes 0..15 into c = 2 · code − 15.
     pub(super) correction: i32,
     /// The value of one unit of the integers.
-    unit: f32,
+    pub(super) unit: f32,
     /// ‖q_h − q̂_h‖, rounded up.
     delta: f32,
     /// ‖q̂_h‖².
@@ -114,6 +116,8 @@ impl HeadQuery {
             .collect();
         Self {
             planes,
+            // At most 16,319 in size.
+            integers: integers.iter().map(|&integer| integer as i16).collect(),
             full: Rounded::new(head, &integers, unit),
             high: Rounded::new(head, &high, 128.0 * unit),
             is_dot: metric == Metric::DotProduct,

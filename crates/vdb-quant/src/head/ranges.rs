@@ -67,6 +67,11 @@ impl HeadRanges {
         }
     }
 
+    /// For lengths that are kept as they are: only what a tail may vary by and the greatest norm.
+    pub(super) fn of_lengths(self) -> Self {
+        Self { along: 0.0, across: 0.0, tail: 0.0, ..self }
+    }
+
     /// One step of 1/‖c‖ for codes of `m` coordinates, each at least 1.
     pub(super) fn inverse_norm(m: usize) -> f32 {
         1.0 / ((m as f32).sqrt() * MOST)

@@ -1,11 +1,12 @@
 //! A coded row: the direction of its head, and the lengths that bounds are made of.
 
-use super::{MAX_CODE, round_up};
+use super::{MAX_CODE, MAX_FINE_CODE, round_up};
 
 /// Shares of the largest magnitude that the code range is tried to cover: clipping a few peaks often pays.
 const CLIPS: [f32; 6] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5];
 
-/// A row as [`HeadCodes`](super::HeadCodes) takes it; made by [`HeadBasis::encode`](super::HeadBasis::encode).
+/// A row as [`HeadCodes`](super::HeadCodes) takes it, made by [`HeadBasis::encode`](super::HeadBasis::encode), or as
+/// [`FineHeadCodes`](super::FineHeadCodes) does.
 #[derive(Debug, Clone)]
 pub struct HeadRow {
     pub(super) codes: Vec<u8>,
@@ -40,21 +41,31 @@ impl HeadRow {
         Self { codes: vec![0; m], lengths: None }
     }
 
+    /// Of four-bit codes.
     pub(super) fn new(head: &[f32], tail: (f32, f32), norm: f32) -> Self {
+        Self::coded(head, tail, norm, MAX_CODE, &CLIPS)
+    }
+
+    /// Of eight-bit codes, whose steps are so short that no value is clipped.
+    pub(super) fn fine(head: &[f32], tail: (f32, f32), norm: f32) -> Self {
+        Self::coded(head, tail, norm, MAX_FINE_CODE, &CLIPS[..1])
+    }
+
+    fn coded(head: &[f32], tail: (f32, f32), norm: f32, most: i32, clips: &[f32]) -> Self {
         let largest = head.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         if largest == 0.0 {
             let lengths = Lengths { along: 0.0, inverse_norm: 0.0, across: 0.0, tail, norm };
             return Self { codes: vec![0; head.len()], lengths: Some(lengths) };
         }
-        let best =
-            CLIPS.map(|clip| fit(head, largest * clip)).into_iter().max_by(|a, b| a.gain.total_cmp(&b.gain));
+        let fits = clips.iter().map(|clip| fit(head, largest * clip, most));
+        let best = fits.max_by(|a, b| a.gain.total_cmp(&b.gain));
         let Fit { codes, product, square, .. } = best.expect("there is at least one clip");
         let code_norm = square.sqrt();
         let scale = product / square;
         let rest: f64 = head
             .iter()
             .zip(&codes)
-            .map(|(&value, &code)| f64::from(value) - scale * f64::from(2 * i32::from(code) - MAX_CODE))
+            .map(|(&value, &code)| f64::from(value) - scale * f64::from(2 * i32::from(code) - most))
             .map(|difference| difference * difference)
             .sum();
         let lengths = Lengths {
@@ -78,15 +89,16 @@ struct Fit {
     gain: f64,
 }
 
-fn fit(head: &[f32], range: f32) -> Fit {
-    let per_step = MAX_CODE as f32 / range;
+/// Codes up to `most` for values up to `range` in size.
+fn fit(head: &[f32], range: f32, most: i32) -> Fit {
+    let per_step = most as f32 / range;
     let mut product = 0.0f64;
     let mut square = 0.0f64;
     let codes = head
         .iter()
         .map(|&value| {
-            let code = ((value * per_step + MAX_CODE as f32) * 0.5).round().clamp(0.0, MAX_CODE as f32) as u8;
-            let integer = f64::from(2 * i32::from(code) - MAX_CODE);
+            let code = ((value * per_step + most as f32) * 0.5).round().clamp(0.0, most as f32) as u8;
+            let integer = f64::from(2 * i32::from(code) - most);
             product += f64::from(value) * integer;
             square += integer * integer;
             code

@@ -45,7 +45,7 @@ fn truth(metric: Metric, q: &[f32], x: &[f32]) -> f64 {
 }
 
 /// The bounds of all rows, the same on every path.
-fn all_bounds(codes: &HeadCodes, query: &HeadQuery) -> Vec<Near> {
+fn all_bounds(codes: &HeadCodes, query: &HeadQuery, both_planes: bool) -> Vec<Near> {
     let allowed = vec![u64::MAX; codes.len().div_ceil(64)];
     let scan = kernel::Scan {
         query,
@@ -56,9 +56,10 @@ fn all_bounds(codes: &HeadCodes, query: &HeadQuery) -> Vec<Near> {
         allowed: &allowed,
         first_row: 0,
         limit: f32::INFINITY,
+        both_planes,
     };
     let mut bounds = Vec::new();
-    codes.near(query, 0..codes.len().div_ceil(BLOCK_ROWS), &allowed, f32::INFINITY, &mut bounds);
+    codes.near(query, 0..codes.len().div_ceil(BLOCK_ROWS), &allowed, f32::INFINITY, both_planes, &mut bounds);
     let bits = |near: &[Near]| -> Vec<_> {
         near.iter().map(|near| (near.row, near.lower.to_bits(), near.estimate.to_bits())).collect()
     };
@@ -83,10 +84,23 @@ fn check(
     for fitted in [&coded[..], &coded[..1]] {
         let mut codes = HeadCodes::new(basis.m(), HeadRanges::of(fitted));
         coded.iter().for_each(|row| codes.push(row));
+        let mut fine = FineHeadCodes::new(basis.m(), HeadRanges::of(fitted));
+        rows.iter().for_each(|row| fine.push(&basis.encode_both(row).1));
         for query in queries {
             let Some(prepared) = basis.query(query) else { continue };
-            let bounds = all_bounds(&codes, &prepared);
-            for (row, near) in rows.iter().zip(bounds) {
+            let bounds = all_bounds(&codes, &prepared, true);
+            for (row, near) in rows.iter().zip(all_bounds(&codes, &prepared, false)) {
+                let distance = truth(metric, query, row);
+                assert!(near.lower.is_nan() || f64::from(near.lower) <= distance, "{metric}: one plane");
+            }
+            let mut lower = vec![0.0; rows.len()];
+            let ids: Vec<u32> = (0..rows.len() as u32).collect();
+            fine.lower_bounds(&fine.query(&prepared), &ids, &mut lower);
+            for (row, (near, lower)) in rows.iter().zip(bounds.into_iter().zip(lower)) {
+                assert!(
+                    lower.is_nan() || f64::from(lower) <= truth(metric, query, row),
+                    "{metric}: fine bound {lower}, query {query:?}, row {row:?}"
+                );
                 let distance = truth(metric, query, row);
                 assert!(
                     near.lower.is_nan() || f64::from(near.lower) <= distance,
@@ -164,7 +178,7 @@ fn rows_can_be_overwritten() {
     rows.iter().for_each(|row| codes.push(row));
     codes.set(17, &basis.encode(&[-4.0; 8]));
     let query = basis.query(&[-4.0; 8]).unwrap();
-    let bounds = all_bounds(&codes, &query);
+    let bounds = all_bounds(&codes, &query, true);
     let nearest = bounds.iter().min_by(|a, b| a.estimate.total_cmp(&b.estimate));
     assert_eq!((nearest.map(|near| near.row), codes.len()), (Some(17), 20));
 }
@@ -179,20 +193,20 @@ fn only_allowed_rows_within_the_limit_are_near() {
     let mut codes = HeadCodes::new(16, HeadRanges::of(&rows));
     rows.iter().for_each(|row| codes.push(row));
     let query = basis.query(&[0.3; 16]).unwrap();
-    let bounds = all_bounds(&codes, &query);
+    let bounds = all_bounds(&codes, &query, true);
     let mut sorted: Vec<f32> = bounds.iter().map(|near| near.lower).collect();
     sorted.sort_unstable_by(f32::total_cmp);
     let limit = sorted[60];
     let allowed: [u64; 4] = [0x0f0f, 0, u64::MAX << 40, 0x55];
     let holds = |row: u32| allowed[row as usize / 64] >> (row % 64) & 1 == 1;
     let mut near = Vec::new();
-    codes.near(&query, 0..13, &allowed, limit, &mut near);
+    codes.near(&query, 0..13, &allowed, limit, true, &mut near);
     let expected: Vec<Near> =
         bounds.iter().copied().filter(|near| near.lower <= limit && holds(near.row)).collect();
     assert_eq!(near, expected);
     assert!(!near.is_empty());
     near.clear();
-    codes.near(&query, 4..12, &allowed[1..], limit, &mut near);
+    codes.near(&query, 4..12, &allowed[1..], limit, true, &mut near);
     assert_eq!(near, expected.into_iter().filter(|near| (64..192).contains(&near.row)).collect::<Vec<_>>());
 }
 
@@ -203,7 +217,7 @@ fn rows_outside_the_ranges_are_always_near() {
     codes.push(&basis.encode(&[1.0; 8]));
     codes.push(&basis.encode(&[100.0; 8]));
     let query = basis.query(&[1.0; 8]).unwrap();
-    let bounds = all_bounds(&codes, &query);
+    let bounds = all_bounds(&codes, &query, true);
     assert_eq!(bounds[1].lower, f32::NEG_INFINITY);
     assert!(bounds[0].lower > f32::NEG_INFINITY);
 }
