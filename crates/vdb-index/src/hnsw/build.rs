@@ -75,12 +75,14 @@ impl Hnsw {
         let kept_out = if is_bulk { self.rows_to_keep_out(vectors, order.len()) } else { 0 };
         let (first, last) = order.split_at(order.len() - kept_out);
         self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), progress);
+        self.link_products(vectors, first);
         if !last.is_empty() {
             self.connect(vectors);
             self.calibrate(vectors, last);
             let before = first.len();
             let plan = |hnsw: &Hnsw, place: usize| hnsw.plan(vectors, last[place]);
             self.link(vectors, last, before, &plan, &mut |done| progress(before + done));
+            self.link_products(vectors, last);
         }
         if is_bulk {
             self.connect(vectors);

@@ -13,6 +13,7 @@ mod calibrate;
 mod filtered;
 mod graph;
 mod merge;
+mod products;
 mod repair;
 mod rerank;
 mod search;
