@@ -288,6 +288,9 @@ pub(crate) struct AnnArgs {
     /// Queries that are given to one search call; times are of calls
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: usize,
+    /// Index the first rows of the base only, and count their true neighbours anew
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) rows: Option<usize>,
     /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), probes for IVF,
     /// oversampling for Flat with a quantizer
     #[arg(long, value_delimiter = ',')]

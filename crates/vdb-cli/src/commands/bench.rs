@@ -85,7 +85,9 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         shortest.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
     let set = DataSet::open(&args.data, &args.set)?;
     let queries = set.vectors(&args.queries)?;
-    let scopes = scopes(args, &set, queries.rows)?;
+    ensure!(args.rows != Some(0), "--rows is 0, expected at least 1");
+    let mut scopes =
+        if args.rows.is_some() { vec![Scope::default()] } else { scopes(args, &set, queries.rows)? };
     let before = resident_mb();
     let (db, build) = build(args, &set, &scopes)?;
     let rss_mb = round(resident_mb() - before, 10.0);
@@ -95,6 +97,9 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         queries.dim,
         db.dimension()
     );
+    if args.rows.is_some() {
+        scopes[0].truth = truth(&db, &queries, args.k, set.metric)?;
+    }
     for row in scopes.iter().flat_map(|scope| &scope.truth.ids) {
         ensure!(
             *row < 0 || (*row as usize) < db.size(),
@@ -124,7 +129,19 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The neighbours of the queries by an exact search.
+fn truth(db: &VectorDB, queries: &Matrix, k: usize, metric: Metric) -> anyhow::Result<GroundTruth> {
+    ensure!(k <= db.size(), "--k is {k}, there are {} rows", db.size());
+    let all: Vec<&[f32]> = (0..queries.rows).map(|query| queries.row(query)).collect();
+    let answers = db.search_hits_batch(&all, k, &SearchOptions::new().exact(true))?;
+    let hits = || answers.iter().flat_map(|answer| &answer.hits);
+    let ids = hits().map(|hit| hit.id.parse()).collect::<Result<_, _>>()?;
+    let distances = hits().map(|hit| comparable(metric, hit.distance)).collect();
+    Ok(GroundTruth { n: queries.rows, k, ids, distances })
+}
+
 /// One filter, or none: what is searched for.
+#[derive(Default)]
 struct Scope {
     filter: Option<(String, Vec<bool>)>,
     truth: GroundTruth,
@@ -310,10 +327,12 @@ fn params(args: &AnnArgs, records: usize) -> Vec<usize> {
 /// Records that a filter allows have a field of its name.
 fn build(args: &AnnArgs, set: &DataSet, scopes: &[Scope]) -> anyhow::Result<(VectorDB, Duration)> {
     let base = set.vectors("base")?;
+    let rows = args.rows.unwrap_or(base.rows);
+    ensure!(rows <= base.rows, "--rows is {rows}, the base has {}", base.rows);
     let mut db = builder(base.dim, set.metric, args.index, &args.parameters).build()?;
-    let bar = progress::records("building", base.rows as u64);
+    let bar = progress::records("building", rows as u64);
     let start = Instant::now();
-    let records = (0..base.rows).map(|row| {
+    let records = (0..rows).map(|row| {
         let vector = base.row(row).to_vec();
         Ok::<_, vector_db_rs::Error>(VectorRecord {
             id: row.to_string(),

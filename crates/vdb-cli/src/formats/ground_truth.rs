@@ -9,7 +9,7 @@ use super::source::Source;
 use std::path::Path;
 
 /// The nearest neighbours of each query, nearest first.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct GroundTruth {
     /// The number of queries.
     pub n: usize,

@@ -115,6 +115,23 @@ fn approximate_indexes_gain_recall_with_their_setting() {
 }
 
 #[test]
+fn the_first_rows_alone_have_true_neighbours_of_their_own() {
+    for (metric, distance) in [("l2", l2 as Distance), ("cosine", cosine), ("ip", negated_dot)] {
+        let folder = data_set(metric, distance);
+        let rows = bench(&folder, "--index flat --rows 50 --k 7");
+        assert_eq!((number(&rows[0], "recall"), number(&rows[0], "distances")), (1.0, 50.0), "{metric}");
+        let rows = bench(&folder, "--index lsh --rows 50 --k 7 --params 8");
+        assert!(number(&rows[0], "recall") < 1.0, "eight of fifty compared find all: {rows:?}");
+    }
+    let folder = data_set("l2", l2);
+    let run =
+        |arguments: &str| folder.run(&format!("bench ann --data sets --set small --index flat {arguments}"));
+    run("--rows 0").failure(&["--rows is 0"]);
+    run("--rows 100000").failure(&["--rows is 100000", &ROWS.to_string()]);
+    run("--rows 5 --k 6").failure(&["--k is 6", "5 rows"]);
+}
+
+#[test]
 fn threads_do_not_change_the_answers() {
     let folder = data_set("cosine", cosine);
     let recall = |threads: usize| {
