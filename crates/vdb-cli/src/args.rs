@@ -201,6 +201,60 @@ pub(crate) enum Bench {
     Quantizers(QuantizersArgs),
     /// A graph whose content is replaced again and again, beside a fresh one
     Churn(ChurnArgs),
+    /// Searches of an index that is written at the same time, beside searches of it at rest
+    Concurrent(ConcurrentArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConcurrentArgs {
+    /// Folder of the data sets
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Data set: a folder with base.* and stats.json
+    #[arg(long)]
+    pub(crate) set: String,
+    /// Rows of the base to use, drawn at random [default: all]
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
+    /// Rows that are held out as queries
+    #[arg(long, default_value_t = 500)]
+    pub(crate) queries: usize,
+    /// Threads that search
+    #[arg(long, default_value_t = 1)]
+    pub(crate) readers: usize,
+    /// Seconds that each phase takes
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Writes a second, deletes and inserts counted each [default: as many as there is time for]
+    #[arg(long)]
+    pub(crate) writes_per_s: Option<f64>,
+    /// Threads of the pool that merges run in
+    #[arg(long, default_value_t = 1)]
+    pub(crate) merge_threads: usize,
+    /// Neighbours to find
+    #[arg(long, default_value_t = 10)]
+    pub(crate) k: usize,
+    /// Share of the true neighbours to find, on average, unless a beam width is given
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) target_recall: f64,
+    /// Beam width of the searches
+    #[arg(long)]
+    pub(crate) ef_search: Option<usize>,
+    /// Fewer recent rows are never merged into the graph [default: 1024]
+    #[arg(long)]
+    pub(crate) least_recent: Option<usize>,
+    /// Links a node makes per layer
+    #[arg(long, default_value_t = 16)]
+    pub(crate) m: usize,
+    /// Beam width while building
+    #[arg(long, default_value_t = 200)]
+    pub(crate) ef_construction: usize,
+    /// Decides which rows are what, which are replaced, and the graph's levels
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON object per phase
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

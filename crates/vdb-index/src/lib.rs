@@ -2,7 +2,7 @@
 //!
 //! An index borrows the [`Vectors`] it was built over at every call; it owns no vectors, ids or metadata. All of them
 //! answer the same [`Request`] with the same [`Answer`], in the order (distance, then the caller's tie-break), and say
-//! whether the answer is exact.
+//! whether the answer is exact. [`LiveIndex`] alone owns its rows: they are searched by many threads while others change them.
 //!
 //! ```
 //! use vdb_index::{FlatScan, Hnsw, HnswParams, Request, Vectors};
@@ -30,6 +30,7 @@ mod flat;
 mod hash;
 mod hnsw;
 mod ivf;
+mod live;
 mod lsh;
 mod request;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
 pub use ivf::{Ivf, IvfParams, IvfParts};
+pub use live::{Change, LiveIndex, LiveParams, LiveStats, Snapshot, Written};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};
 pub use top_k::{Hit, TieBreak};

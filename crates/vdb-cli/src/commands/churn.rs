@@ -243,10 +243,10 @@ fn write_row(row: &Row, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -254,7 +254,7 @@ impl Random {
         ((z ^ (z >> 31)) % bound as u64) as usize
     }
 
-    fn shuffle(&mut self, values: &mut [u32]) {
+    pub(super) fn shuffle(&mut self, values: &mut [u32]) {
         for last in (1..values.len()).rev() {
             values.swap(last, self.below(last + 1));
         }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod churn;
+mod concurrent;
 mod demo;
 mod import;
 mod info;
@@ -26,6 +27,7 @@ pub fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<()> {
             Bench::Ann(args) => bench::run(&args, out),
             Bench::Quantizers(args) => quantizers::run(&args, out),
             Bench::Churn(args) => churn::run(&args, out),
+            Bench::Concurrent(args) => concurrent::run(&args, out),
         },
     }
 }

@@ -296,3 +296,26 @@ fn a_churned_graph_is_measured_beside_a_fresh_one() {
     run("--batch 0").failure(&["--batch is 0"]);
     assert!(run("--queries 20 --rounds 1").success().contains("unreachable"), "lines of text");
 }
+
+#[test]
+fn an_index_is_searched_while_it_is_written() {
+    let folder = data_set("cosine", cosine);
+    let run = |arguments: &str| folder.run(&format!("bench concurrent --data sets --set small {arguments}"));
+    // Few recent rows, so that some are merged in the short time.
+    let rows = run("--queries 20 --readers 2 --seconds 0.3 --least-recent 20 --json").json();
+    let phases: Vec<&str> = rows.iter().filter_map(|row| row["phase"].as_str()).collect();
+    assert_eq!(phases, ["at rest", "at rest", "written", "after", "merged"]);
+    for row in &rows {
+        assert!(number(row, "qps") > 0.0 && number(row, "p50_us") <= number(row, "p99_us"), "{row}");
+        let is_written = row["phase"] == "written";
+        assert_eq!((row["recall"].is_null(), row["writes"].is_null()), (is_written, !is_written));
+        if !is_written {
+            assert!(number(row, "recall") > 0.9, "{row}");
+        }
+    }
+    let writes = &rows[2]["writes"];
+    assert!(number(writes, "per_s") > 0.0 && number(writes, "merges") > 0.0, "{writes}");
+    assert_eq!((number(&rows[4], "recent"), number(&rows[4], "hidden")), (0.0, 0.0));
+    run("--readers 0").failure(&["--readers is 0"]);
+    assert!(run("--queries 20 --seconds 0 --ef-search 50").success().contains("merges"), "lines of text");
+}

@@ -81,6 +81,15 @@ pub struct Hnsw {
     build_distances: u64,
 }
 
+/// How far a search goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Reach {
+    /// With a beam of this width.
+    Beam(usize),
+    /// As far as it takes to find this share of the true neighbours.
+    Recall(f64),
+}
+
 /// What a graph looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GraphStats {
@@ -170,7 +179,7 @@ impl Hnsw {
     /// # Panics
     /// When the query has another dimension than the vectors.
     pub fn search(&self, vectors: &Vectors, request: &Request<'_>, ef_search: usize) -> Answer {
-        self.search_with(vectors, request, |k| (Effort::beam(ef_search.max(k)), None))
+        self.search_among(vectors, request, &request.matching(vectors), Reach::Beam(ef_search))
     }
 
     /// The nearest matching rows that a walk finds which goes on for as long as it takes to find a share `target` of
@@ -185,23 +194,30 @@ impl Hnsw {
         if target >= 1.0 {
             return FlatScan.search(vectors, request);
         }
-        self.search_with(vectors, request, |k| match &self.recalls {
-            Some(recalls) => {
+        self.search_among(vectors, request, &request.matching(vectors), Reach::Recall(target))
+    }
+
+    /// What it takes to go as far for k hits.
+    fn effort(&self, reach: Reach, k: usize) -> (Effort, Option<Within>) {
+        match (reach, &self.recalls) {
+            (Reach::Beam(ef_search), _) => (Effort::beam(ef_search.max(k)), None),
+            (Reach::Recall(target), Some(recalls)) => {
                 let effort = recalls.effort(k, target);
                 (effort, Some(Within { squared: Squared::CODED, k, threshold: effort.threshold }))
             }
-            None => (Effort::guess(k, target), None),
-        })
+            (Reach::Recall(target), None) => (Effort::guess(k, target), None),
+        }
     }
 
-    /// Searches with the effort for k hits; a filtered walk takes the typical width of the beam.
-    fn search_with(
+    /// Searches where the rows that match are known already: `matching` are those of the request. A filtered walk takes
+    /// the typical width of the beam.
+    pub(crate) fn search_among(
         &self,
         vectors: &Vectors,
         request: &Request<'_>,
-        effort: impl FnOnce(usize) -> (Effort, Option<Within>),
+        matching: &BitSet,
+        reach: Reach,
     ) -> Answer {
-        let matching = request.matching(vectors);
         let k = request.k.min(matching.count());
         if k == 0 {
             return Answer { exact: true, ..Answer::default() };
@@ -211,14 +227,14 @@ impl Hnsw {
             return FlatScan.search(vectors, request);
         };
         let share = matching.count() as f64 / self.nodes.count().max(1) as f64;
-        let (effort, stop) = effort(k);
+        let (effort, stop) = self.effort(reach, k);
         let ef = effort.ef.min(self.graph.len());
         let most_exact = ef.saturating_mul(self.params.exact_scan_factor);
         if matching.count() <= most_exact || query.is_undirected() {
             return FlatScan.search(vectors, request);
         }
         let top = TopK::new(k, request.tie_break);
-        let (graph, matching, query, metric) = (&self.graph, &*matching, &query, vectors.metric());
+        let (graph, query, metric) = (&self.graph, &query, vectors.metric());
         let ((computed, hops), top, ef_search) = if share < 1.0 {
             let most_scanned = self.params.exact_scan_factor.saturating_mul((ef + FIXED_EF) * CODES_PER_ROW);
             let mut search =
@@ -260,12 +276,17 @@ impl Hnsw {
     pub fn stats(&self) -> GraphStats {
         let reached = self.reached();
         GraphStats {
-            live: self.nodes.count() - self.dead.count(),
+            live: self.live_count(),
             dead: self.dead.count(),
             base_links: (0..self.graph.len() as u32).map(|node| self.graph.links(0, node).len()).sum(),
             layers: self.graph.entry.map_or(0, |entry| usize::from(self.graph.level(entry)) + 1),
             unreachable: self.live().filter(|&node| !reached.contains(node)).count(),
         }
+    }
+
+    /// Nodes that can be hits.
+    pub(crate) fn live_count(&self) -> usize {
+        self.nodes.count() - self.dead.count()
     }
 
     /// The nodes that can be hits, ascending.

@@ -33,6 +33,13 @@ impl Hnsw {
         Vec::new()
     }
 
+    /// Links past deleted nodes now, however few they are, so that the offsets of all of them are free.
+    pub(crate) fn free_deleted(&mut self, vectors: &Vectors) {
+        if self.dead.count() > 0 {
+            self.repair(vectors);
+        }
+    }
+
     /// Links every node past its deleted neighbours and frees these.
     ///
     /// A node keeps its live neighbours. Each deleted one is replaced by its live neighbour that is nearest to the node,
