@@ -13,15 +13,16 @@ use vdb_distance::Metric;
 use vdb_index::{Change, HnswParams, LiveIndex, LiveParams, Request, Snapshot};
 
 const DIM: usize = 8;
-const GROUPS: usize = 24;
+const GROUPS: usize = 48;
 /// Rows of a group.
 const MEMBERS: usize = 5;
 const WRITERS: usize = 3;
 const READERS: usize = 4;
-/// Of each writer.
-const WRITES: usize = 700;
-/// Groups are this far apart, so that the nearest rows of a group's place are its own.
-const APART: f32 = 1_000.0;
+/// Of each writer, at least; they go on until there were so many merges.
+const WRITES: u64 = 500;
+const MERGES: u64 = 40;
+/// Groups are farther apart than any write is from the first, so that the nearest rows of a group's place are its own.
+const APART: f32 = 1e6;
 
 fn values(group: usize, member: usize, stamp: u64) -> Vec<f32> {
     let mut rng = Rng((group * MEMBERS + member) as u64 ^ stamp << 20);
@@ -76,7 +77,9 @@ fn check_walk(snapshot: &Snapshot, rng: &mut Rng) {
 fn write(index: &LiveIndex, groups: std::ops::Range<usize>, latest: &[AtomicU64]) {
     let mut rng = Rng(groups.start as u64);
     let mut places: Vec<Vec<u32>> = vec![Vec::new(); GROUPS];
-    for stamp in 1..=WRITES as u64 {
+    let is_enough =
+        |stamp: &u64| *stamp > WRITES && (index.stats().merges >= MERGES || *stamp > 100 * WRITES);
+    for stamp in (1..).take_while(|stamp| !is_enough(stamp)) {
         let group = groups.start + rng.below(groups.len());
         let rows: Vec<Vec<f32>> = (0..MEMBERS).map(|member| values(group, member, stamp)).collect();
         let old = std::mem::take(&mut places[group]);
@@ -169,7 +172,7 @@ fn stress(lends_a_thread: bool) {
     }
     let merges = index.stats().merges;
     println!("{merges} merges, {} rounds of searches", reads.load(Ordering::Relaxed));
-    assert!(merges > 20, "{merges} merges");
+    assert!(merges >= MERGES, "{merges} merges");
     assert!(reads.load(Ordering::Relaxed) > 100, "readers made no progress");
     index.merge();
     assert_eq!((index.stats().recent, index.stats().hidden), (0, 0));
