@@ -240,7 +240,7 @@ pub(crate) struct ConcurrentArgs {
     /// Beam width of the searches
     #[arg(long)]
     pub(crate) ef_search: Option<usize>,
-    /// Fewer recent rows are never merged into the graph [default: 1024]
+    /// Fewer recent rows are never merged into the graph [default: 256]
     #[arg(long)]
     pub(crate) least_recent: Option<usize>,
     /// Links a node makes per layer

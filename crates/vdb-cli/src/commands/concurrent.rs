@@ -44,6 +44,9 @@ struct Row {
     mb: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     writes: Option<Writes>,
+    /// What the merge before this phase took, on all threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merge_s: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -97,8 +100,10 @@ pub(crate) fn run(args: &ConcurrentArgs, out: &mut dyn Write) -> anyhow::Result<
     bench.write_row(bench.at_rest("at rest", args.readers), out)?;
     bench.write_row(bench.written(coming, random)?, out)?;
     bench.write_row(bench.at_rest("after", args.readers), out)?;
+    let start = Instant::now();
     index.merge();
-    bench.write_row(bench.at_rest("merged", args.readers), out)
+    let merge_s = Some(start.elapsed().as_secs_f64());
+    bench.write_row(Row { merge_s, ..bench.at_rest("merged", args.readers) }, out)
 }
 
 struct Bench<'a> {
@@ -166,6 +171,7 @@ impl Bench<'_> {
             hidden: stats.hidden,
             mb: stats.bytes as f64 / 1e6,
             writes: None,
+            merge_s: None,
         }
     }
 
@@ -269,6 +275,9 @@ impl Bench<'_> {
                 "  {:.0} writes/s  p50 {:.1} us  p99 {:.1} us  longest {:.1} ms  {} merges",
                 writes.per_s, writes.p50_us, writes.p99_us, writes.stall_ms, writes.merges
             )?;
+        }
+        if let Some(merge_s) = row.merge_s {
+            write!(out, "  merge of {merge_s:.3} s")?;
         }
         writeln!(out)?;
         Ok(out.flush()?)

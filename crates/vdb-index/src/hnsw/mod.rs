@@ -57,6 +57,9 @@ impl Default for HnswParams {
 
 /// Rows compared by their codes take as long as one compared exactly.
 const CODES_PER_ROW: usize = 6;
+/// Where at least this share of the nodes match, a walk for a recall goes on as if there were no filter, and counts the
+/// matching ones: up to a tenth of the nodes is deleted, and another one not a hit any more in a live index.
+const NEARLY_ALL: f64 = 0.8;
 /// What a walk under a filter costs whatever its beam, in entries of the beam.
 const FIXED_EF: usize = 40;
 
@@ -198,12 +201,13 @@ impl Hnsw {
     }
 
     /// What it takes to go as far for k hits.
-    fn effort(&self, reach: Reach, k: usize) -> (Effort, Option<Within>) {
+    fn effort(&self, reach: Reach, k: usize) -> (Effort, Option<Within<'static>>) {
         match (reach, &self.recalls) {
             (Reach::Beam(ef_search), _) => (Effort::beam(ef_search.max(k)), None),
             (Reach::Recall(target), Some(recalls)) => {
                 let effort = recalls.effort(k, target);
-                (effort, Some(Within { squared: Squared::CODED, k, threshold: effort.threshold }))
+                let stop = Within { squared: Squared::CODED, k, matching: None, threshold: effort.threshold };
+                (effort, Some(stop))
             }
             (Reach::Recall(target), None) => (Effort::guess(k, target), None),
         }
@@ -235,15 +239,18 @@ impl Hnsw {
         }
         let top = TopK::new(k, request.tie_break);
         let (graph, query, metric) = (&self.graph, &query, vectors.metric());
-        let ((computed, hops), top, ef_search) = if share < 1.0 {
+        let counts_matching = stop.is_some() && share >= NEARLY_ALL;
+        let ((computed, hops), top, ef_search) = if share < 1.0 && !counts_matching {
             let most_scanned = self.params.exact_scan_factor.saturating_mul((ef + FIXED_EF) * CODES_PER_ROW);
             let mut search =
                 FilteredSearch { graph, matching, share, query, metric, entry, ef, most_scanned, top };
             let coded = self.space.with_coded_query(request.query, |scorer| search.run(scorer, true));
             (coded.unwrap_or_else(|| search.run(query, false)), search.top, ef)
         } else {
-            let mut walk =
-                Walk { graph, query, metric, entry, ef: effort.most.min(self.graph.len()), stop, top };
+            let matching = (share < 1.0).then_some(matching);
+            let stop = stop.map(|stop| Within { matching, ..stop });
+            let ef = effort.most.min(self.graph.len());
+            let mut walk = Walk { graph, matching, query, metric, entry, ef, stop, top };
             let coded = self.space.with_coded_query(request.query, |scorer| walk.run(scorer));
             let work = coded.unwrap_or_else(|| {
                 if let Some(stop) = &mut walk.stop {
@@ -337,15 +344,17 @@ impl Hnsw {
     }
 }
 
-/// A search of a graph whose nodes all match.
+/// A search of a graph all or nearly all of whose nodes match.
 struct Walk<'a> {
     graph: &'a Graph,
+    /// Unless all do.
+    matching: Option<&'a BitSet>,
     query: &'a Query<'a>,
     metric: Metric,
     entry: u32,
     /// The width of the beam; after the walk, what was made use of.
     ef: usize,
-    stop: Option<Within>,
+    stop: Option<Within<'a>>,
     top: TopK<'a>,
 }
 
@@ -363,7 +372,9 @@ impl Walk<'_> {
                     scratch.found()
                 }
             };
-            let compared = rerank(self.query, found.iter().copied(), self.metric, &mut self.top);
+            let found = found.iter().copied();
+            let found = found.filter(|found| self.matching.is_none_or(|set| set.contains(found.node)));
+            let compared = rerank(self.query, found, self.metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
         })
     }

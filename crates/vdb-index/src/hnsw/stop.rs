@@ -11,6 +11,7 @@
 //! it a threshold found on rows gives those queries about the recall that rows have, at no more distances for rows.
 
 use super::search::{Beam, StopRule};
+use crate::BitSet;
 
 /// What the growth of distances from the tenth to the hundredth neighbour counts for.
 const CONTRAST: f32 = 0.25;
@@ -51,23 +52,36 @@ impl Squared {
 }
 
 /// Ends a walk at a threshold.
-pub(super) struct Within {
+pub(super) struct Within<'a> {
     pub(super) squared: Squared,
     /// The hit that others are held against.
     pub(super) k: usize,
+    /// The nodes that may be hits, unless all may.
+    pub(super) matching: Option<&'a BitSet>,
     pub(super) threshold: f32,
 }
 
-impl StopRule for Within {
+impl Within<'_> {
+    /// The place in the beam of the k-th hit, counted from 1.
+    #[inline(always)]
+    fn place_of_hit(&self, beam: &Beam) -> Option<usize> {
+        let Some(matching) = self.matching else { return Some(self.k) };
+        let places = beam.nodes(beam.len()).zip(1..).filter(|&(node, _)| matching.contains(node));
+        places.map(|(_, place)| place).nth(self.k - 1)
+    }
+}
+
+impl StopRule for Within<'_> {
     #[inline(always)]
     fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
-        let least = self.k.max(FAR + 1);
+        let Some(k) = self.place_of_hit(beam) else { return false };
+        let least = k.max(FAR + 1);
         if beam.len() < least {
             return false;
         }
         // Nothing beyond this is ever expanded: the k-th hit only comes nearer.
-        let limit = self.threshold * self.squared.of(beam, self.k - 1);
+        let limit = self.threshold * self.squared.of(beam, k - 1);
         beam.limit_to(self.squared.invert(limit), least);
-        self.squared.reach(beam, place, self.k) > self.threshold
+        self.squared.reach(beam, place, k) > self.threshold
     }
 }

@@ -353,6 +353,31 @@ fn targets_hold_under_a_filter() {
     assert!((mean / 200.0 - 0.95).abs() < 0.05, "{}", mean / 200.0);
 }
 
+/// Deleted rows are steps, not hits: walks go on until enough others are found, wherever the deleted ones were.
+#[test]
+fn targets_hold_where_the_nearest_rows_were_deleted() {
+    let (mut vectors, mut hnsw) = built(Metric::Euclidean, 6_000);
+    let mut rng = Rng(33);
+    let queries: Vec<Vec<f32>> = (0..60).map(|_| rng.clustered(24, 20)).collect();
+    for query in &queries {
+        for hit in brute_force(&vectors, &Request::new(query, 8)) {
+            vectors.remove(hit.offset);
+            hnsw.remove(&vectors, hit.offset);
+        }
+    }
+    assert!(hnsw.stats().dead > 300, "they are linked past only when a tenth is dead");
+    let mean: f64 = queries
+        .iter()
+        .map(|query| {
+            let request = Request::new(query, 10);
+            let answer = hnsw.search_for_recall(&vectors, &request, 0.95);
+            assert_eq!(answer.hits.len(), 10);
+            recall(&answer.hits, &brute_force(&vectors, &request))
+        })
+        .sum();
+    assert!((mean / 60.0 - 0.95).abs() < 0.03, "{}", mean / 60.0);
+}
+
 #[test]
 fn the_table_follows_growth_and_is_stored() {
     let (mut vectors, mut hnsw) = built(Metric::Euclidean, 2_000);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// A merge is due when there are this many recent rows, times the root of the number of rows in the graph: see
 /// [`LiveIndex`](super::LiveIndex).
-const RECENT_PER_ROOT: f64 = 4.0;
+const RECENT_PER_ROOT: f64 = 2.0;
 /// Writers wait for a merge when there are this many times as many recent rows.
-const MOST_RECENT: usize = 4;
+const MOST_RECENT: usize = 2;
 /// A merge is due, too, when this share of the graph's rows are no hits any more: as many as a graph links past by itself.
 const HIDDEN_SHARE: usize = 10;
 /// Fewer of them are never worth a merge.
