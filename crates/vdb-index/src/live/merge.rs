@@ -31,9 +31,9 @@ pub(super) fn merged(snapshot: &Snapshot) -> Base {
             vectors.remove(free);
         }
         if vectors.len() == offset as usize {
-            vectors.push(from.row(row));
+            vectors.push(&from.row(row));
         } else {
-            vectors.set(offset, from.row(row));
+            vectors.set(offset, &from.row(row));
         }
     }
     let offsets: Vec<u32> = rows.iter().map(|row| row.0).collect();

@@ -106,7 +106,7 @@ impl Recent {
             for block in [one, two] {
                 rows.offsets.extend_from_slice(&block.rows.offsets);
                 (0..block.len() as u32).for_each(|row| {
-                    rows.vectors.push(block.rows.vectors.row(row));
+                    rows.vectors.push(&block.rows.vectors.row(row));
                 });
             }
             let joined = Block { first: one.first, rows: Arc::new(rows), live };
@@ -144,7 +144,7 @@ impl Recent {
     pub(super) fn compacted(&self, mut moved: impl FnMut(u32, u64)) -> Recent {
         let mut compacted = Recent { next: self.next, sealed: self.next, ..Self::new(self.metric, self.dim) };
         for (offset, vectors, row) in self.live_rows() {
-            moved(offset, compacted.push(offset, vectors.row(row)));
+            moved(offset, compacted.push(offset, &vectors.row(row)));
         }
         compacted
     }
