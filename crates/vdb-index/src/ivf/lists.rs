@@ -16,9 +16,6 @@ const ID_BYTES: usize = 4;
 /// A list that moves gets one block more for each so many.
 const SPARE_SHARE: usize = 4;
 
-/// Cache lines of a list's codes that are asked for before it is scanned.
-const PREFETCH_LINES: usize = 96;
-
 /// What a place takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -96,17 +93,24 @@ impl List<'_> {
         }
     }
 
-    /// The remaining bits of a place.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.layout.block_bytes
+    }
+
+    /// Asks memory for so many bytes of codes.
     #[inline]
-    pub(super) fn rest_of(&self, place: usize) -> &[u8] {
-        &self.rest[place * self.layout.rest_bytes..][..self.layout.rest_bytes]
+    pub(super) fn prefetch_codes(&self, start: usize, bytes: usize) {
+        vdb_distance::prefetch(self.blocks, start, bytes / 64);
     }
 
     /// Asks memory for the remaining bits of a place.
     #[inline]
     pub(super) fn prefetch_rest(&self, place: usize) {
         let bytes = self.layout.rest_bytes;
-        vdb_distance::prefetch(self.rest, place * bytes, bytes.div_ceil(64).min(4));
+        let start = place * bytes;
+        // The buffer and every list in it start on a line.
+        let lines = (start + bytes).div_ceil(64) - start / 64;
+        vdb_distance::prefetch(self.rest, start, lines.min(4));
     }
 }
 
@@ -160,15 +164,6 @@ impl Lists {
         let (blocks, rest) = rest.split_at(blocks * self.layout.block_bytes);
         let used = len.div_ceil(BLOCK_VECTORS) * self.layout.block_bytes;
         List { layout: self.layout, len, ids: ids.as_chunks().0, blocks: &blocks[..used], rest }
-    }
-
-    /// Asks memory for the beginning of a list.
-    #[inline]
-    pub(super) fn prefetch(&self, list: usize) {
-        let Extent { start, blocks, len } = self.extents[list];
-        let bytes = len.div_ceil(BLOCK_VECTORS) * self.layout.block_bytes;
-        let start = start + blocks * BLOCK_VECTORS * ID_BYTES;
-        vdb_distance::prefetch(&self.bytes, start, (bytes / 64).min(PREFETCH_LINES));
     }
 
     fn get_mut(&mut self, list: usize) -> ListMut<'_> {

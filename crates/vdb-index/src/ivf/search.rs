@@ -10,7 +10,9 @@ use vdb_distance::Metric;
 use vdb_quant::{BLOCK_VECTORS, BlockEstimates, RabitqBlockQuery};
 
 /// Blocks that are scanned before what they leave is looked at.
-const CHUNK: usize = 8;
+const CHUNK: usize = 4;
+/// Rows that are refined at a time.
+const REFINE: usize = 16;
 /// Rows that are compared exactly at a time.
 const RERANK: usize = 16;
 
@@ -39,14 +41,13 @@ impl Trained {
             allowed: request.allowed.map(|_| matching.as_ref()),
             nearest: Nearest::new(k),
             candidates: Vec::with_capacity(256),
-            estimates: vec![BlockEstimates::default(); CHUNK],
-            survivors: Vec::with_capacity(256),
+            estimates: [BlockEstimates::default(); CHUNK],
             top: TopK::new(k, request.tie_break),
             computed: 0,
         };
-        search.probe(&rank(probes));
+        search.probe(&rank(probes), usize::MAX);
         if search.found() < k {
-            search.probe_until(&rank(lists)[probes..], k);
+            search.probe(&rank(lists)[probes..], k);
         }
         let answer = search.finish();
         // Only numbers that leave the range of f32 can keep a matching row from being found.
@@ -65,19 +66,20 @@ impl Trained {
     }
 }
 
-/// A row that may be a hit.
+/// A row that may be a hit, by its list and place.
 #[derive(Clone, Copy)]
 struct Candidate {
     estimate: f32,
     /// Below the distance, as far as the bounds hold.
     bound: f32,
-    row: u32,
+    list: u32,
+    place: u32,
 }
 
-/// A row that the scan of a list has left, by its place.
+/// A row that the scan of a list has left, by its place there.
 #[derive(Clone, Copy)]
 struct Survivor {
-    place: usize,
+    place: u32,
     estimate: f32,
     bound: f32,
     product: f32,
@@ -92,29 +94,44 @@ struct Search<'a> {
     /// The nearest estimates, or distances where there is nothing to refine with.
     nearest: Nearest,
     candidates: Vec<Candidate>,
-    /// Room for a chunk of blocks and what they leave, kept from list to list.
-    estimates: Vec<BlockEstimates>,
-    survivors: Vec<Survivor>,
+    /// Room for a chunk of blocks, kept from list to list.
+    estimates: [BlockEstimates; CHUNK],
     top: TopK<'a>,
     computed: usize,
 }
 
 impl Search<'_> {
-    fn probe(&mut self, ranked: &[Ranked]) {
-        for (i, list) in ranked.iter().enumerate() {
-            if let Some(next) = ranked.get(i + 1) {
-                self.trained.lists.prefetch(next.list as usize);
+    /// Scans the `ranked` lists until `wanted` rows are found. What a scan leaves is refined after the next scan: until
+    /// then memory has brought it.
+    fn probe(&mut self, ranked: &[Ranked], wanted: usize) {
+        let lists = &self.trained.lists;
+        let Some(prepared) = self.prepared else { return self.compare_lists(ranked, wanted) };
+        let (mut fresh, mut waiting) = (Vec::with_capacity(256), Vec::with_capacity(256));
+        let mut before: Option<(&Ranked, List<'_>)> = None;
+        for (rank, one) in ranked.iter().enumerate() {
+            let list = lists.get(one.list as usize);
+            let next = ranked.get(rank + 1).map(|next| lists.get(next.list as usize));
+            self.scan(prepared, one, &list, next.as_ref(), &mut fresh);
+            if list.rest.is_empty() {
+                self.compare(&list, &mut fresh);
+            } else {
+                if self.found() < self.nearest.k {
+                    self.refine_nearest(prepared, one, &list, &mut fresh);
+                }
+                fresh.iter().for_each(|survivor| list.prefetch_rest(survivor.place as usize));
+                if let Some((before, list)) = &before {
+                    self.refine(prepared, before, list, &waiting);
+                }
+                std::mem::swap(&mut fresh, &mut waiting);
+                before = Some((one, list));
             }
-            self.probe_list(list);
+            fresh.clear();
+            if self.found() >= wanted {
+                break;
+            }
         }
-    }
-
-    fn probe_until(&mut self, ranked: &[Ranked], k: usize) {
-        for list in ranked {
-            self.probe_list(list);
-            if self.found() >= k {
-                return;
-            }
+        if let Some((before, list)) = &before {
+            self.refine(prepared, before, list, &waiting);
         }
     }
 
@@ -123,34 +140,41 @@ impl Search<'_> {
         self.nearest.values.len()
     }
 
-    fn probe_list(&mut self, ranked: &Ranked) {
-        let list = self.trained.lists.get(ranked.list as usize);
-        let Some(prepared) = self.prepared else { return self.compare_list(&list) };
-        let mut estimates = std::mem::take(&mut self.estimates);
-        let mut survivors = std::mem::take(&mut self.survivors);
-        survivors.clear();
-        let block_bytes = list.blocks.len() / list.len().div_ceil(BLOCK_VECTORS).max(1);
-        for (chunk, blocks) in list.blocks.chunks((CHUNK * block_bytes).max(1)).enumerate() {
-            let out = &mut estimates[..blocks.len() / block_bytes];
-            let first = chunk * CHUNK;
-            for (block, out) in out.iter_mut().enumerate() {
-                out.near = self.wanted(&list, first + block);
+    /// Scans the codes of a list and asks memory for those of the next one on the way.
+    fn scan(
+        &mut self,
+        prepared: &RabitqBlockQuery<'_>,
+        one: &Ranked,
+        list: &List<'_>,
+        next: Option<&List<'_>>,
+        survivors: &mut Vec<Survivor>,
+    ) {
+        let block_bytes = list.block_bytes();
+        let chunk_bytes = CHUNK * block_bytes;
+        for (chunk, blocks) in list.blocks.chunks(chunk_bytes).enumerate() {
+            if let Some(next) = next {
+                next.prefetch_codes(chunk * chunk_bytes, chunk_bytes);
             }
-            prepared.scan(ranked.term, self.nearest.limit(), blocks, out);
+            let first = chunk * CHUNK;
+            for block in 0..blocks.len() / block_bytes {
+                self.estimates[block].near = self.wanted(list, first + block);
+            }
+            let out = &mut self.estimates[..blocks.len() / block_bytes];
+            prepared.scan(one.term, self.nearest.limit(), blocks, out);
             for (block, out) in out.iter().enumerate() {
                 let mut near = out.near;
                 while near != 0 {
                     let lane = near.trailing_zeros() as usize;
                     near &= near - 1;
-                    let place = (first + block) * BLOCK_VECTORS + lane;
-                    list.prefetch_rest(place);
-                    let (estimate, bound) = (out.distance[lane], out.bound[lane]);
-                    survivors.push(Survivor { place, estimate, bound, product: out.product[lane] });
+                    survivors.push(Survivor {
+                        place: ((first + block) * BLOCK_VECTORS + lane) as u32,
+                        estimate: out.distance[lane],
+                        bound: out.bound[lane],
+                        product: out.product[lane],
+                    });
                 }
             }
         }
-        self.look_at(prepared, ranked, &list, &mut survivors);
-        (self.estimates, self.survivors) = (estimates, survivors);
     }
 
     /// The lanes of a block that hold matching rows.
@@ -162,29 +186,55 @@ impl Search<'_> {
             .fold(0, |mask, lane| mask | u32::from(allowed.contains(list.row(first + lane))) << lane)
     }
 
-    /// Refines what a scan has left; without more bits, compares it.
-    fn look_at(
+    /// Before there is anything to hold bounds against, refines the nearest `survivors` of a list and keeps those of the
+    /// others that may be nearer.
+    fn refine_nearest(
         &mut self,
         prepared: &RabitqBlockQuery<'_>,
-        ranked: &Ranked,
+        one: &Ranked,
         list: &List<'_>,
-        survivors: &mut [Survivor],
+        survivors: &mut Vec<Survivor>,
     ) {
-        if list.rest.is_empty() {
-            return self.compare(list, survivors);
+        let some = self.nearest.k.min(survivors.len());
+        if some < survivors.len() {
+            survivors.select_nth_unstable_by(some, |a, b| a.estimate.total_cmp(&b.estimate));
         }
-        for survivor in survivors.iter() {
-            if !is_near(survivor.bound, self.nearest.limit()) {
-                continue;
+        survivors[..some].iter().for_each(|survivor| list.prefetch_rest(survivor.place as usize));
+        self.refine(prepared, one, list, &survivors[..some]);
+        survivors.drain(..some);
+        let limit = self.nearest.limit();
+        survivors.retain(|survivor| is_near(survivor.bound, limit));
+    }
+
+    /// Refines rows of a list with the remaining bits of their codes.
+    fn refine(
+        &mut self,
+        prepared: &RabitqBlockQuery<'_>,
+        one: &Ranked,
+        list: &List<'_>,
+        survivors: &[Survivor],
+    ) {
+        let (mut places, mut products, mut refined) = ([0; REFINE], [0.0; REFINE], [(0.0, 0.0); REFINE]);
+        for some in survivors.chunks(REFINE) {
+            let (limit, mut count) = (self.nearest.limit(), 0);
+            for survivor in some {
+                (places[count], products[count]) = (survivor.place, survivor.product);
+                count += usize::from(is_near(survivor.bound, limit));
             }
-            let rest = list.rest_of(survivor.place);
-            let (estimate, error) = prepared.refine(ranked.term, survivor.product, rest);
-            let estimate = if estimate.is_nan() { f32::INFINITY } else { estimate };
-            let bound = estimate - error;
-            if is_near(bound, self.nearest.limit()) {
-                let row = list.row(survivor.place);
-                self.candidates.push(Candidate { estimate, bound, row });
-                self.nearest.push(estimate, row);
+            let (places, products) = (&places[..count], &products[..count]);
+            prepared.refine_rows(one.term, list.rest, (places, products), &mut refined[..count]);
+            for (&place, &(estimate, error)) in places.iter().zip(&refined) {
+                let estimate = if estimate.is_nan() { f32::INFINITY } else { estimate };
+                let bound = estimate - error;
+                if is_near(bound, self.nearest.limit()) {
+                    // A row that is in one list only needs no name: looking it up would wait for memory.
+                    let row = match self.trained.copies {
+                        1 => self.candidates.len() as u32,
+                        _ => list.row(place as usize),
+                    };
+                    self.candidates.push(Candidate { estimate, bound, list: one.list, place });
+                    self.nearest.push(estimate, row);
+                }
             }
         }
     }
@@ -195,18 +245,24 @@ impl Search<'_> {
         for some in survivors.chunks(RERANK) {
             let limit = self.nearest.limit();
             let near = some.iter().filter(|survivor| is_near(survivor.bound, limit));
-            let rows = near.map(|survivor| list.row(survivor.place));
+            let rows = near.map(|survivor| list.row(survivor.place as usize));
             self.compare_rows(rows);
         }
     }
 
-    /// Compares all matching rows of a list.
-    fn compare_list(&mut self, list: &List<'_>) {
+    /// Compares all matching rows of lists, until `wanted` rows are found.
+    fn compare_lists(&mut self, ranked: &[Ranked], wanted: usize) {
         let allowed = self.allowed;
-        let mut rows =
-            list.rows().filter(|&row| allowed.is_none_or(|allowed| allowed.contains(row))).peekable();
-        while rows.peek().is_some() {
-            self.compare_rows(rows.by_ref().take(RERANK));
+        for one in ranked {
+            let list = self.trained.lists.get(one.list as usize);
+            let matching = |row: &u32| allowed.is_none_or(|allowed| allowed.contains(*row));
+            let mut rows = list.rows().filter(matching).peekable();
+            while rows.peek().is_some() {
+                self.compare_rows(rows.by_ref().take(RERANK));
+            }
+            if self.found() >= wanted {
+                return;
+            }
         }
     }
 
@@ -232,14 +288,18 @@ impl Search<'_> {
         let limit = self.nearest.limit();
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.retain(|candidate| is_near(candidate.bound.min(candidate.estimate), limit));
-        candidates.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
-        if !candidates.is_empty() {
+        let row = |candidate: &Candidate| {
+            self.trained.lists.get(candidate.list as usize).row(candidate.place as usize)
+        };
+        let mut rows: Vec<(Candidate, u32)> = candidates.iter().map(|one| (*one, row(one))).collect();
+        rows.sort_unstable_by(|a, b| a.0.estimate.total_cmp(&b.0.estimate).then(a.1.cmp(&b.1)));
+        if !rows.is_empty() {
             self.nearest = Nearest::new(self.nearest.k);
         }
-        for some in candidates.chunks(RERANK) {
+        for some in rows.chunks(RERANK) {
             let limit = self.nearest.limit();
-            let near = some.iter().filter(|candidate| is_near(candidate.bound, limit));
-            self.compare_rows(near.map(|candidate| candidate.row));
+            let near = some.iter().filter(|(candidate, _)| is_near(candidate.bound, limit));
+            self.compare_rows(near.map(|(_, row)| *row));
         }
         Answer {
             hits: self.top.into_sorted(),

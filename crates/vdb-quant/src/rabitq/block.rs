@@ -324,11 +324,31 @@ impl RabitqBlockQuery<'_> {
         }
     }
 
+    /// [`refine`](Self::refine) for some rows of a list, by their places among its rows of remaining bits: no row waits for
+    /// what is decided about the one before.
+    ///
+    /// # Panics
+    /// As [`refine`](Self::refine), and when there are not as many products and estimates as places.
+    pub fn refine_rows(
+        &self,
+        term: ListTerm,
+        rest: &[u8],
+        (places, products): (&[u32], &[f32]),
+        out: &mut [(f32, f32)],
+    ) {
+        assert!(places.len() == out.len() && products.len() == out.len(), "as many products as estimates");
+        let bytes = self.blocks.rest_bytes();
+        for ((out, &place), &product) in out.iter_mut().zip(places).zip(products) {
+            *out = self.refine(term, product, &rest[place as usize * bytes..][..bytes]);
+        }
+    }
+
     /// The estimate from all bits, and how far the truth may be from it, for a vector whose
     /// [`product`](BlockEstimates::product) of the scanned bits a scan has found.
     ///
     /// # Panics
     /// When all bits are scanned, or `rest` is not one row of remaining bits.
+    #[inline]
     pub fn refine(&self, term: ListTerm, product: f32, rest: &[u8]) -> (f32, f32) {
         let rounded = self.rounded.as_ref().expect("all bits are scanned, none are left to refine with");
         assert_eq!(rest.len(), self.blocks.rest_bytes(), "the row of remaining bits has another length");
