@@ -3,6 +3,7 @@
 
 pub(crate) mod compiled;
 pub(crate) mod fastscan;
+pub(crate) mod hadamard;
 pub(crate) mod hamming;
 pub(crate) mod int8;
 pub(crate) mod planes;

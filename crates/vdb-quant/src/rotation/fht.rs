@@ -7,15 +7,20 @@
 //! Version 1 is this order of steps with signs from SplitMix64 of the seed; it must never change. The steps are compiled
 //! for several instruction sets; they add and multiply one by one, never fused, so the results are the same bit for bit.
 
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Mul, Range, Sub};
 
 #[cfg(target_arch = "x86_64")]
 use vdb_distance::Isa;
 use vdb_distance::Kernels;
 
 use super::{MAX_DIM, RotationSlack, assert_dim, split_mix};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::hadamard;
 
 const ROUNDS: usize = 4;
+/// Values below which plain loops do: fewer do not fill a register.
+#[cfg(target_arch = "x86_64")]
+const FEWEST: usize = 16;
 
 /// The fast random rotation.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,8 +111,9 @@ impl FhtKac {
         for round in (0..ROUNDS).rev() {
             // The Givens step as it is written below, sum and difference, is its own inverse; so is the transform.
             givens(&mut values);
-            transform(window(&mut values, round));
-            self.flip_signs(&mut values, round);
+            let window = window(values.len(), round);
+            transform(&mut values[window]);
+            flip(&mut values, &self.signs[round * self.output_dim..][..self.output_dim]);
         }
         vector.copy_from_slice(&values[..self.dim]);
     }
@@ -115,18 +121,21 @@ impl FhtKac {
     /// Rotates `output_dim` values in place.
     #[inline(always)]
     pub(super) fn forward<F: Real>(&self, values: &mut [F]) {
-        for round in 0..ROUNDS {
-            self.flip_signs(values, round);
-            transform(window(values, round));
-            givens(values);
-        }
+        self.forward_by(values, first_stages);
     }
 
+    /// [`forward`](Self::forward) with other first stages: like [`first_stages`], which they have to equal bit for bit.
     #[inline(always)]
-    fn flip_signs<F: Real>(&self, values: &mut [F], round: usize) {
-        let signs = &self.signs[round * self.output_dim..][..self.output_dim];
-        for (value, &sign) in values.iter_mut().zip(signs) {
-            *value = value.flip(sign);
+    fn forward_by<F: Real>(&self, values: &mut [F], first: impl Fn(&mut [F], &[u32], F) -> usize) {
+        for round in 0..ROUNDS {
+            let signs = &self.signs[round * self.output_dim..][..self.output_dim];
+            let window = window(values.len(), round);
+            flip(&mut values[..window.start], &signs[..window.start]);
+            flip(&mut values[window.end..], &signs[window.end..]);
+            let values_in = &mut values[window.clone()];
+            let half = first(values_in, &signs[window.clone()], normaliser(window.len()));
+            stages(values_in, half);
+            givens(values);
         }
     }
 }
@@ -136,7 +145,12 @@ impl FhtKac {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn forward_avx512(rotation: &FhtKac, values: &mut [f32]) {
-    rotation.forward(values);
+    if values.len() < FEWEST {
+        return rotation.forward(values);
+    }
+    // SAFETY: the CPU has AVX-512F; a window is a power of two of values, at least 16, with a sign each.
+    rotation
+        .forward_by(values, |values, signs, scale| unsafe { hadamard::avx512::first(values, signs, scale) });
 }
 
 /// # Safety
@@ -144,7 +158,12 @@ unsafe fn forward_avx512(rotation: &FhtKac, values: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn forward_avx2(rotation: &FhtKac, values: &mut [f32]) {
-    rotation.forward(values);
+    if values.len() < FEWEST {
+        return rotation.forward(values);
+    }
+    // SAFETY: the CPU has AVX2; a window is a power of two of values, at least 16, with a sign each.
+    rotation
+        .forward_by(values, |values, signs, scale| unsafe { hadamard::avx2::first(values, signs, scale) });
 }
 
 /// The arithmetic that a rotation needs, in either precision.
@@ -177,35 +196,63 @@ impl Real for f64 {
     }
 }
 
-/// The first greatest power of two of the values in even rounds, the last in odd ones.
+/// Where the first greatest power of two of so many values lies in even rounds, the last in odd ones.
 #[inline(always)]
-fn window<F>(values: &mut [F], round: usize) -> &mut [F] {
-    let len = 1 << values.len().ilog2();
-    let start = if round.is_multiple_of(2) { 0 } else { values.len() - len };
-    &mut values[start..start + len]
+fn window(values: usize, round: usize) -> Range<usize> {
+    let len = 1 << values.ilog2();
+    let start = if round.is_multiple_of(2) { 0 } else { values - len };
+    start..start + len
+}
+
+#[inline(always)]
+fn flip<F: Real>(values: &mut [F], signs: &[u32]) {
+    for (value, &sign) in values.iter_mut().zip(signs) {
+        *value = value.flip(sign);
+    }
+}
+
+/// What makes a transform of so many values orthonormal.
+#[inline(always)]
+fn normaliser<F: Real>(values: usize) -> F {
+    F::new(1.0 / (values as f64).sqrt())
 }
 
 /// The orthonormal Hadamard transform of a power of two of values. It is its own inverse.
-#[inline(always)]
 pub(super) fn transform<F: Real>(values: &mut [F]) {
-    // Scaled first, so that no partial sum is longer than the vector: nothing overflows that need not.
-    let scale = F::new(1.0 / (values.len() as f64).sqrt());
-    let mut half = 1;
-    if values.len() >= 8 {
-        // The first three stages stay in registers.
-        for eight in values.as_chunks_mut::<8>().0 {
-            let [a, b, c, d, e, f, g, h] = eight.map(|value| value * scale);
-            let (a, b, c, d) = (a + b, a - b, c + d, c - d);
-            let (e, f, g, h) = (e + f, e - f, g + h, g - h);
-            let (a, b, c, d) = (a + c, b + d, a - c, b - d);
-            let (e, f, g, h) = (e + g, f + h, e - g, f - h);
-            *eight = [a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h];
-        }
-        half = 8;
-    } else {
+    let half = scaled_stages(values, normaliser(values.len()));
+    stages(values, half);
+}
+
+/// Flips signs, scales, and takes values through the first stages of a transform; gives the width of the next one.
+#[inline(always)]
+fn first_stages<F: Real>(values: &mut [F], signs: &[u32], scale: F) -> usize {
+    flip(values, signs);
+    scaled_stages(values, scale)
+}
+
+/// [`first_stages`] without signs. Scaled first, so that no partial sum is longer than the vector: nothing overflows
+/// that need not.
+#[inline(always)]
+fn scaled_stages<F: Real>(values: &mut [F], scale: F) -> usize {
+    if values.len() < 8 {
         values.iter_mut().for_each(|value| *value = *value * scale);
+        return 1;
     }
-    // Then two stages a pass, and the last one alone where their number is odd.
+    // Three stages stay in registers.
+    for eight in values.as_chunks_mut::<8>().0 {
+        let [a, b, c, d, e, f, g, h] = eight.map(|value| value * scale);
+        let (a, b, c, d) = (a + b, a - b, c + d, c - d);
+        let (e, f, g, h) = (e + f, e - f, g + h, g - h);
+        let (a, b, c, d) = (a + c, b + d, a - c, b - d);
+        let (e, f, g, h) = (e + g, f + h, e - g, f - h);
+        *eight = [a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h];
+    }
+    8
+}
+
+/// The stages of a transform from the width `half` on: two a pass, and the last one alone where their number is odd.
+#[inline(always)]
+fn stages<F: Real>(values: &mut [F], mut half: usize) {
     while 4 * half <= values.len() {
         for four in values.chunks_exact_mut(4 * half) {
             let (ab, cd) = four.split_at_mut(2 * half);
