@@ -311,6 +311,9 @@ pub(crate) struct QuantizersArgs {
     /// Quantizers to measure, comma-separated, a product quantizer perhaps with its pieces, as in pq8:64; all by default
     #[arg(long, value_delimiter = ',')]
     pub(crate) quantizers: Vec<String>,
+    /// Rows of the base to use, the first so many, with truth computed for them [default: all, with gt.ibin]
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
     /// Queries to measure with, at most
     #[arg(long, default_value_t = 200)]
     pub(crate) queries: usize,

@@ -1,18 +1,19 @@
 //! `vdb bench quantizers`: what the codes of every quantizer weigh, how fast they are made and read, how right they are.
 //!
 //! Rows are trained on, coded and searched as a Flat database with that quantizer does it. Estimates are of all rows, in
-//! the order in which they lie in memory, on one thread, from all bits of the codes. The error of an estimate is
-//! relative to the squared distance (of the normalised vectors under Cosine). `recall_codes` ranks by the codes alone;
+//! the order in which they lie in memory, on one thread, from all bits of the codes; scans are for the best 40 rows by the
+//! codes, which need not read all bits of all rows. The error of an estimate is relative to the squared distance (of the
+//! normalised vectors under Cosine). `recall_codes` ranks by the codes alone;
 //! oversampling 1 reranks just those k rows, which changes their order and not the set; 2 and 4 rerank as many times k.
 
 use crate::args::QuantizersArgs;
 use crate::dataset::DataSet;
-use crate::formats::{GroundTruth, Matrix};
+use crate::formats::Matrix;
 use anyhow::{Context, anyhow, ensure};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
-use vdb_index::{CodeKind, Coded, CodedParams, Request, Vectors};
+use vdb_index::{CodeKind, Coded, CodedParams, FlatScan, Hit, Request, Vectors};
 use vector_db_rs::Metric;
 
 const K: usize = 10;
@@ -31,6 +32,7 @@ struct Row {
     encoded_per_s: f64,
     encoded_per_s_two_threads: f64,
     estimates_per_s: f64,
+    scanned_per_s: f64,
     qps: f64,
     error_mean: f64,
     error_p99: f64,
@@ -42,14 +44,20 @@ pub(crate) fn run(args: &QuantizersArgs, out: &mut dyn Write) -> anyhow::Result<
     ensure!(args.queries > 0, "--queries is 0, expected at least 1");
     let set = DataSet::open(&args.data, &args.set)?;
     let queries = set.vectors("query")?;
-    let truth = set.truth("query", None, queries.rows, K)?;
-    let vectors = base(&set)?;
+    let vectors = base(&set, args.rows)?;
     ensure!(
         queries.dim == vectors.dim(),
         "queries have {} dimensions, the base has {}",
         queries.dim,
         vectors.dim()
     );
+    let truth = match args.rows {
+        Some(_) => nearest(&vectors, &queries, args.queries),
+        None => {
+            let truth = set.truth("query", None, queries.rows, K)?;
+            (0..queries.rows.min(args.queries)).map(|query| truth.neighbors(query)[..K].to_vec()).collect()
+        }
+    };
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().context("a pool of one thread")?;
     let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().context("a pool of two threads")?;
     for params in chosen(args, set.metric)? {
@@ -60,7 +68,7 @@ pub(crate) fn run(args: &QuantizersArgs, out: &mut dyn Write) -> anyhow::Result<
         ensure!(coded.row_bytes().is_some(), "{} rows are too few for codes", vectors.len());
         let ((), on_two) = two.install(|| timed(|| coded.recode(&vectors)));
         let ((), on_one) = one.install(|| timed(|| coded.recode(&vectors)));
-        let measured = one.install(|| measure(&coded, &vectors, &queries, &truth, args.queries));
+        let measured = one.install(|| measure(&coded, &vectors, &queries, &truth));
         let rows = vectors.len() as f64;
         let row = Row {
             set: args.set.clone(),
@@ -103,14 +111,23 @@ fn chosen(args: &QuantizersArgs, metric: Metric) -> anyhow::Result<Vec<CodedPara
     args.quantizers.iter().map(parse).collect()
 }
 
-fn base(set: &DataSet) -> anyhow::Result<Vectors> {
+fn base(set: &DataSet, first: Option<usize>) -> anyhow::Result<Vectors> {
     let base = set.vectors("base")?;
+    let rows = first.unwrap_or(base.rows);
+    ensure!((K..=base.rows).contains(&rows), "--rows is {rows}, expected {K} to {}", base.rows);
     let mut vectors = Vectors::new(set.metric, base.dim);
-    vectors.reserve(base.rows);
-    (0..base.rows).for_each(|row| {
+    vectors.reserve(rows);
+    (0..rows).for_each(|row| {
         vectors.push(base.row(row));
     });
     Ok(vectors)
+}
+
+/// The true neighbours of at most `most` queries.
+fn nearest(vectors: &Vectors, queries: &Matrix, most: usize) -> Vec<Vec<i32>> {
+    let of = |query| FlatScan.search(vectors, &Request::new(queries.row(query), K)).hits;
+    let offsets = |hits: Vec<Hit>| hits.iter().map(|hit| hit.offset as i32).collect();
+    (0..queries.rows.min(most)).map(|query| offsets(of(query))).collect()
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
@@ -120,16 +137,16 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
 }
 
 /// What searching tells; sizes and the speed of coding are left zero.
-fn measure(coded: &Coded, vectors: &Vectors, queries: &Matrix, truth: &GroundTruth, most: usize) -> Row {
-    let count = queries.rows.min(most);
+fn measure(coded: &Coded, vectors: &Vectors, queries: &Matrix, truth: &[Vec<i32>]) -> Row {
+    let count = truth.len();
     let (mut estimating, mut searching, mut errors, mut right) = (f64::INFINITY, 0.0, Vec::new(), [0; 4]);
-    let mut estimates = Vec::new();
-    for number in 0..count {
+    let (mut estimates, mut scans) = (Vec::new(), Vec::new());
+    for (number, nearest) in truth.iter().enumerate() {
         let query = queries.row(number);
-        let nearest = &truth.neighbors(number)[..K];
         let (_, took) = timed(|| coded.estimates(query, &mut estimates));
         // The fastest pass: what else the machine does only adds to it.
         estimating = estimating.min(took);
+        scans.push(timed(|| coded.candidates(vectors, &Request::new(query, K), 4 * K)).1);
         right[0] += best(&estimates).iter().filter(|&&row| nearest.contains(&(row as i32))).count();
         for (place, oversampling) in OVERSAMPLING.into_iter().enumerate() {
             let answer = coded.search(vectors, &Request::new(query, K), Some(oversampling));
@@ -141,6 +158,7 @@ fn measure(coded: &Coded, vectors: &Vectors, queries: &Matrix, truth: &GroundTru
         errors.extend(errors_of(&estimates, vectors, query));
     }
     errors.sort_unstable_by(f64::total_cmp);
+    scans.sort_unstable_by(f64::total_cmp);
     let recalls = right.map(|right| right as f64 / (count * K) as f64);
     Row {
         set: String::new(),
@@ -151,6 +169,7 @@ fn measure(coded: &Coded, vectors: &Vectors, queries: &Matrix, truth: &GroundTru
         encoded_per_s: 0.0,
         encoded_per_s_two_threads: 0.0,
         estimates_per_s: vectors.len() as f64 / estimating,
+        scanned_per_s: vectors.len() as f64 / scans[count / 2],
         qps: count as f64 / searching,
         error_mean: errors.iter().sum::<f64>() / errors.len() as f64,
         error_p99: errors[errors.len() * 99 / 100],
@@ -195,12 +214,13 @@ fn write_row(row: &Row, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
         let reranked: Vec<String> = row.recall_reranked.iter().map(|recall| format!("{recall:.4}")).collect();
         writeln!(
             out,
-            "{:<10} {:>5} B  {:>8.0}/s coded  {:>7.1} M/s estimated  {:>8.0} QPS  error {:.4} / {:.4}  recall {:.4}  \
+            "{:<10} {:>5} B  {:>8.0}/s coded  {:>7.1} M/s estimated  {:>7.1} M/s scanned  {:>8.0} QPS  error {:.4} / {:.4}  recall {:.4}  \
              reranked {}",
             row.label,
             row.bytes,
             row.encoded_per_s,
             row.estimates_per_s / 1e6,
+            row.scanned_per_s / 1e6,
             row.qps,
             row.error_mean,
             row.error_p99,

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::top_k::TopK;
 use crate::vectors::Query;
-use crate::{Answer, FlatScan, Hit, Request, Vectors};
+use crate::{Answer, BitSet, FlatScan, Hit, Request, Vectors};
 use codec::Codec;
 pub use kind::{CodeKind, CodedParams};
 use placement::Placement;
@@ -131,11 +131,20 @@ impl Coded {
         let Some(codes) = self.codes.as_ref().filter(|_| !few && k > 0 && !query.is_undirected()) else {
             return FlatScan.search(vectors, request);
         };
-        let placed = codes.placement.place_query(request.query);
-        let prepared = codes.codec.query(codes.placement.code_metric(), &placed);
-        let candidates = scan::Scan { codes, prepared: &prepared, matching: &matching }.nearest(wanted);
+        let candidates = codes.nearest(request.query, &matching, wanted);
         let hits = rerank(&query, &candidates, TopK::new(k, request.tie_break));
         Answer { hits, exact: false, distance_computations: candidates.len(), ..Answer::default() }
+    }
+
+    /// The `wanted` matching rows with the smallest estimates, in ascending order of their offsets: what a search
+    /// compares exactly. `None` while there are no codes.
+    ///
+    /// # Panics
+    /// When the query has another dimension than the vectors.
+    pub fn candidates(&self, vectors: &Vectors, request: &Request<'_>, wanted: usize) -> Option<Vec<u32>> {
+        let codes = self.codes.as_ref()?;
+        assert_eq!(request.query.len(), codes.codec.dim(), "dimension of a query");
+        Some(codes.nearest(request.query, &request.matching(vectors), wanted))
     }
 
     /// Codes all rows again with the quantizer as it is. Nothing changes; it tells how fast rows are coded.
@@ -224,6 +233,13 @@ impl Codes {
         codes.rest.reserve_exact(vectors.len() * codes.codec.rest_bytes());
         codes.push_up_to(vectors, vectors.len());
         Some(codes)
+    }
+
+    /// The `wanted` matching rows with the smallest estimates, in ascending order of their offsets.
+    fn nearest(&self, query: &[f32], matching: &BitSet, wanted: usize) -> Vec<u32> {
+        let placed = self.placement.place_query(query);
+        let prepared = self.codec.query(self.placement.code_metric(), &placed);
+        scan::Scan { codes: self, prepared: &prepared, matching }.nearest(wanted)
     }
 
     fn grow(&mut self, len: usize) {
