@@ -16,7 +16,7 @@ import pathlib
 
 import numpy as np
 
-from compare import read_truth, read_vectors
+from peers import read_truth, read_vectors
 
 FUNCTIONS = 20
 K = 10
@@ -38,7 +38,7 @@ def main():
     args = parser.parse_args()
     folder = pathlib.Path(args.data) / args.set
     base, queries = read_vectors(folder / "base"), read_vectors(folder / args.queries)
-    truth = read_truth(folder / ("gt.ibin" if args.queries == "query" else f"{args.queries}.gt.ibin"))[:, :K]
+    truth = read_truth(folder / ("gt.ibin" if args.queries == "query" else f"{args.queries}.gt.ibin"), K)[0]
     rng = np.random.default_rng(0)
     sample = rng.permutation(len(queries))[: args.sample]
     queries, truth = queries[sample], truth[sample]

@@ -11,6 +11,7 @@ mod kernels;
 mod kmeans;
 mod orthogonal;
 mod parameters;
+mod place;
 mod product;
 mod quantizer;
 mod rabitq;
@@ -28,6 +29,7 @@ pub use head::{
 pub use kernels::int8::{Int8Isa, Int8Kernels, MAX_CODE_BYTES, QueryCodes};
 pub use kmeans::{KMeans, KMeansConfig, KMeansError, KMeansInit, KMeansProgress};
 pub use parameters::ParametersError;
+pub use place::{length, place};
 pub use product::{
     Opq, OpqConfig, OpqQuery, ProductBits, ProductBlockQuery, ProductConfig, ProductError, ProductQuantizer,
     ProductQuery,

@@ -26,8 +26,10 @@ use placement::Placement;
 use rayon::prelude::*;
 use vdb_distance::AlignedVec;
 
-/// Values that are placed and coded at a time.
-const STRIP_VALUES: usize = 1 << 20;
+/// Rows that are placed and coded at a time, by one thread: few enough to stay in its second-level cache meanwhile, and
+/// whole blocks.
+const STRIP_ROWS: usize = 64;
+const _: () = assert!(STRIP_ROWS.is_multiple_of(vdb_quant::BLOCK_VECTORS));
 /// Candidates whose exact distances are computed at a time.
 const RERANKED: usize = 64;
 /// Matching rows per candidate up to which all are compared: the rerank reads rows at random, the scan in order.
@@ -257,23 +259,23 @@ impl Codes {
         // A block that was begun is filled row by row.
         let whole = first.next_multiple_of(unit_rows).min(end);
         (first..whole).for_each(|row| self.set(vectors, row as u32));
-        let (dim, strip) =
-            (vectors.dim(), (STRIP_VALUES / vectors.dim()).next_multiple_of(unit_rows).max(unit_rows));
-        let mut placed = vec![0.0; strip.min(end.saturating_sub(whole)) * dim];
-        for first in (whole..end).step_by(strip) {
-            let count = strip.min(end - first);
-            let placed = &mut placed[..count * dim];
-            placed.par_chunks_exact_mut(dim).enumerate().with_min_len(64).for_each(|(i, placed)| {
-                self.placement.place(&vectors.row((first + i) as u32), placed);
-            });
-            let (unit_bytes, rest_bytes) = (self.codec.unit_bytes(), self.codec.rest_bytes());
-            let units = &mut self.units[first / unit_rows * unit_bytes..];
-            self.codec.encode_all(
-                placed,
-                &mut units[..count.div_ceil(unit_rows) * unit_bytes],
-                &mut self.rest[first * rest_bytes..][..count * rest_bytes],
-            );
-        }
+        let (dim, unit_bytes, rest_bytes) = (vectors.dim(), self.codec.unit_bytes(), self.codec.rest_bytes());
+        let Codes { placement, codec, units, rest, .. } = self;
+        let units = &mut units[whole / unit_rows * unit_bytes..end.div_ceil(unit_rows) * unit_bytes];
+        let rest = &mut rest[whole * rest_bytes..end * rest_bytes];
+        // Without a second part, chunks of nothing.
+        let mut rests: Vec<&mut [u8]> = rest.chunks_mut((STRIP_ROWS * rest_bytes).max(1)).collect();
+        rests.resize_with((end - whole).div_ceil(STRIP_ROWS), Default::default);
+        let strips = units.par_chunks_mut(STRIP_ROWS / unit_rows * unit_bytes).zip(rests).enumerate();
+        strips.with_min_len(4).for_each_init(Vec::new, |placed, (strip, (units, rest))| {
+            let first = whole + strip * STRIP_ROWS;
+            let rows = first..(first + STRIP_ROWS).min(end);
+            placed.resize(rows.len() * dim, 0.0);
+            for (row, placed) in rows.zip(placed.chunks_exact_mut(dim)) {
+                placement.place(&vectors.row(row as u32), placed);
+            }
+            codec.encode_all(placed, units, rest);
+        });
     }
 
     /// Codes a row, new or overwritten, by itself.

@@ -14,6 +14,7 @@
 use super::CodedParams;
 use crate::Vectors;
 use vdb_distance::Metric;
+use vdb_quant::length;
 
 /// Lengths that need no scaling: products of such vectors are far inside single and half precision.
 const COMFORTABLE: std::ops::RangeInclusive<f64> = 1.0 / 256.0..=16_384.0;
@@ -31,10 +32,10 @@ impl Placement {
     pub(super) fn train(params: &CodedParams, vectors: &Vectors, sample: &[u32]) -> (Placement, Vec<f32>) {
         let (metric, dim) = (vectors.metric(), vectors.dim());
         let squares: f64 = sample.iter().map(|&row| length(&vectors.row(row)).powi(2)).sum();
-        let length = (squares / sample.len().max(1) as f64).sqrt();
+        let typical = (squares / sample.len().max(1) as f64).sqrt();
         let scales = metric != Metric::Cosine && params.kind != super::CodeKind::U8;
-        let scale = if scales && length > 0.0 && !COMFORTABLE.contains(&length) {
-            power_of_two(1.0 / length)
+        let scale = if scales && typical > 0.0 && !COMFORTABLE.contains(&typical) {
+            power_of_two(1.0 / typical)
         } else {
             1.0
         };
@@ -87,54 +88,34 @@ impl Placement {
     /// Writes a placed row.
     pub(super) fn place(&self, row: &[f32], placed: &mut [f32]) {
         match self.metric {
-            Metric::Cosine => normalise(row, placed),
-            _ => placed.iter_mut().zip(row).for_each(|(placed, value)| *placed = bounded(value * self.scale)),
+            Metric::Cosine => normalise(row, &self.centre, placed),
+            _ => vdb_quant::place(row, f64::from(self.scale), &self.centre, placed),
         }
-        placed.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value = bounded(*value - centre));
     }
 
     pub(super) fn place_query(&self, query: &[f32]) -> Vec<f32> {
         let mut placed = vec![0.0; query.len()];
         match self.metric {
-            Metric::DotProduct => normalise(query, &mut placed),
+            Metric::DotProduct => normalise(query, &[], &mut placed),
             _ => self.place(query, &mut placed),
         }
         placed
     }
 }
 
-/// The nearest finite value: rows far longer than those of the sample may leave the range of `f32`.
-fn bounded(value: f32) -> f32 {
-    value.clamp(f32::MIN, f32::MAX)
-}
-
-/// In double precision, where no square of an `f32` overflows or vanishes; in several sums, none of which waits for
-/// another.
-fn length(vector: &[f32]) -> f64 {
-    const SUMS: usize = 8;
-    let (chunks, left) = vector.as_chunks::<SUMS>();
-    let mut sums = [0.0f64; SUMS];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
-    }
-    sums.iter_mut().zip(left).for_each(|(sum, &value)| *sum += f64::from(value) * f64::from(value));
-    sums.iter().sum::<f64>().sqrt()
-}
-
 /// A vector of zeros, of no direction and the cosine 0 to all, becomes one that lies across nearly all others: of equal
 /// values with signs as even as those of a counter's bits.
-fn normalise(vector: &[f32], out: &mut [f32]) {
+fn normalise(vector: &[f32], centre: &[f32], out: &mut [f32]) {
     let length = length(vector);
     if length > 0.0 {
         // No overflow: a length is at least the least `f32`.
-        let inverse = 1.0 / length;
-        out.iter_mut().zip(vector).for_each(|(out, &value)| *out = (f64::from(value) * inverse) as f32);
+        vdb_quant::place(vector, 1.0 / length, centre, out);
         return;
     }
     let value = 1.0 / (out.len() as f32).sqrt();
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = if i.count_ones() % 2 == 0 { value } else { -value };
-    }
+    let across: Vec<f32> =
+        (0..out.len()).map(|i| if i.count_ones() % 2 == 0 { value } else { -value }).collect();
+    vdb_quant::place(&across, 1.0, centre, out);
 }
 
 /// The nearest power of two within what `f32` holds with room to spare.

@@ -137,7 +137,7 @@ fn transforming_twice_returns_the_values_and_a_single_value_becomes_even() {
 
 #[test]
 fn the_fast_rotation_is_the_same_on_every_instruction_set() {
-    let dims = (1..=70).chain([127, 128, 130, 255, 256, 384, 449, 512, 784, 832, 1536, 2050]);
+    let dims = (1_usize..=70).chain([127, 128, 130, 255, 256, 384, 449, 512, 784, 832, 1536, 2050]);
     for (dim, output_dim) in dims.flat_map(|dim| [(dim, dim), (dim, dim.next_multiple_of(64))]) {
         let rotation = FhtKac::new(dim, output_dim, 9);
         let mut vector = Noise(dim as u64).vector(dim);

@@ -65,17 +65,31 @@ impl<W: Width> Work for FitHead<'_, W> {
             return;
         }
         fit.levels.resize(head.len(), 0);
+        if COMFORTABLE.contains(&greatest) {
+            (fit.scale, fit.square) = fitted::<W>(head, greatest, 1.0, &mut fit.levels);
+            return;
+        }
         // Near 1 by an exact power of two, so that neither steps nor sums leave single precision.
         let inverse_unit = (-f64::from(greatest).log2().floor()).exp2();
         fit.scaled.clear();
         fit.scaled.extend(head.iter().map(|&value| (f64::from(value) * inverse_unit) as f32));
         let greatest = (f64::from(greatest) * inverse_unit) as f32;
-        let step = best_step::<W>(&fit.scaled, greatest);
-        round::<W>(&fit.scaled, 1.0 / step, &mut fit.levels);
-        let (product, square) = sums::<W>(head, &fit.levels);
-        fit.scale = if square > 0.0 { (product / square).max(0.0) as f32 } else { 0.0 };
-        fit.square = square;
+        (fit.scale, fit.square) = fitted::<W>(&fit.scaled, greatest, 1.0 / inverse_unit, &mut fit.levels);
     }
+}
+
+/// Greatest values for which nothing that is computed from values leaves the range of single precision. Scaling such
+/// values by a power of two would change no bit of any number.
+const COMFORTABLE: std::ops::RangeInclusive<f32> = 1e-9..=1e9;
+
+/// Writes the levels of values with this greatest one; gives the scale for values that are `unit` times as large, and
+/// ⟨c, c⟩.
+#[inline(always)]
+fn fitted<W: Width>(values: &[f32], greatest: f32, unit: f64, levels: &mut [u8]) -> (f32, f64) {
+    let step = best_step::<W>(values, greatest);
+    let (product, square) = round::<W>(values, 1.0 / step, levels);
+    let scale = if square > 0.0 { (unit * product / square).max(0.0) as f32 } else { 0.0 };
+    (scale, square)
 }
 
 /// The greatest value in size; infinite or NaN when one of them is.
@@ -118,64 +132,61 @@ fn rounded<W: Width>(value: f32, inverse_step: f32) -> f32 {
 /// 1.5 · 2²³.
 const ROUND: f32 = 12_582_912.0;
 
+/// Writes levels; gives ⟨x, c⟩ and ⟨c, c⟩.
 #[inline(always)]
-fn round<W: Width>(values: &[f32], inverse_step: f32, levels: &mut [u8]) {
-    for (level, &value) in levels.iter_mut().zip(values) {
+fn round<W: Width>(values: &[f32], inverse_step: f32, levels: &mut [u8]) -> (f64, f64) {
+    // Whole numbers below 2¹⁴, of which there are at most 2¹⁷ ([`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES)).
+    let (mut products, mut squares) = ([0.0_f64; LANES], [0_u32; LANES]);
+    let step = |value: f32, level: &mut u8, product: &mut f64, square: &mut u32| {
         *level = rounded::<W>(value, inverse_step).to_bits() as u8;
+        let integer = integer::<W>(*level);
+        *product += f64::from(value) * f64::from(integer);
+        *square += (integer * integer).cast_unsigned();
+    };
+    let (chunks, left) = values.as_chunks::<LANES>();
+    let (level_chunks, levels_left) = levels.as_chunks_mut::<LANES>();
+    for (values, levels) in chunks.iter().zip(level_chunks) {
+        for i in 0..LANES {
+            step(values[i], &mut levels[i], &mut products[i], &mut squares[i]);
+        }
     }
+    for (i, (&value, level)) in left.iter().zip(levels_left).enumerate() {
+        step(value, level, &mut products[i], &mut squares[i]);
+    }
+    (products.iter().sum(), f64::from(squares.iter().sum::<u32>()))
 }
 
-/// For values rounded with each step: ⟨x, c⟩² / ⟨c, c⟩, the greater the smaller the angle.
+/// For values rounded with each step to the nearest of the odd integers c: ⟨x, c⟩² / ⟨c, c⟩, the greater the smaller
+/// the angle. Signs do not matter to it, and neither does a factor of c: halves ½, 1½ … are what is summed.
 #[inline(always)]
 pub(super) fn angles<W: Width, const N: usize>(values: &[f32], steps: [f32; N]) -> [f32; N] {
-    let (multiplier, offset) = (W::MULTIPLIER as f32, W::OFFSET as f32);
-    let inverses = steps.map(|step| 1.0 / step);
+    assert!(W::MULTIPLIER == 2 && W::OFFSET == W::GREATEST, "levels stand for the odd integers");
+    let last = (W::GREATEST / 2) as f32;
+    let inverses = steps.map(|step| 0.5 / step);
     let (mut products, mut squares) = ([[0.0_f32; LANES]; N], [[0.0_f32; LANES]; N]);
+    let step = |value: f32, n: usize, product: &mut f32, square: &mut f32| {
+        let size = value.abs();
+        let half = (size * inverses[n]).min(last).floor() + 0.5;
+        *product += size * half;
+        *square += half * half;
+    };
     let (chunks, left) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for n in 0..N {
             for i in 0..LANES {
-                let integer = multiplier * (rounded::<W>(chunk[i], inverses[n]) - ROUND) - offset;
-                products[n][i] += chunk[i] * integer;
-                squares[n][i] += integer * integer;
+                step(chunk[i], n, &mut products[n][i], &mut squares[n][i]);
             }
         }
     }
     for n in 0..N {
         for (i, &value) in left.iter().enumerate() {
-            let integer = multiplier * (rounded::<W>(value, inverses[n]) - ROUND) - offset;
-            products[n][i] += value * integer;
-            squares[n][i] += integer * integer;
+            step(value, n, &mut products[n][i], &mut squares[n][i]);
         }
     }
     std::array::from_fn(|n| {
         let (product, square) = (products[n].iter().sum::<f32>(), squares[n].iter().sum::<f32>());
         if square > 0.0 { product * (product / square) } else { 0.0 }
     })
-}
-
-/// ⟨y, c⟩ and ⟨c, c⟩.
-#[inline(always)]
-fn sums<W: Width>(head: &[f32], levels: &[u8]) -> (f64, f64) {
-    let mut products = [0.0_f64; LANES];
-    // Whole numbers below 2¹⁴, of which there are at most 2¹⁷ ([`MAX_CODE_BYTES`](crate::MAX_CODE_BYTES)).
-    let mut square = 0_u32;
-    let mut add = |lane: &mut f64, value: f32, level: u8| {
-        let integer = integer::<W>(level);
-        *lane += f64::from(value) * f64::from(integer);
-        square += (integer * integer).cast_unsigned();
-    };
-    let (values, values_left) = head.as_chunks::<LANES>();
-    let (chunks, levels_left) = levels.as_chunks::<LANES>();
-    for (values, levels) in values.iter().zip(chunks) {
-        for i in 0..LANES {
-            add(&mut products[i], values[i], levels[i]);
-        }
-    }
-    for ((lane, &value), &level) in products.iter_mut().zip(values_left).zip(levels_left) {
-        add(lane, value, level);
-    }
-    (products.iter().sum(), f64::from(square))
 }
 
 struct ResidualSquare<'a, W> {

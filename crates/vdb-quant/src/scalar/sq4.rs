@@ -29,6 +29,13 @@ impl Width for Four {
     const CLIPS: &'static [f32] = &[0.95, 0.86, 0.77, 0.69, 0.62, 0.55, 0.48, 0.41];
 
     fn pack(levels: &[u8], code: &mut [u8]) {
+        let (groups, levels) = levels.as_chunks::<GROUP>();
+        let (group_bytes, code) = code.split_at_mut(groups.len() * (GROUP / 2));
+        for (group, bytes) in groups.iter().zip(group_bytes.as_chunks_mut::<{ GROUP / 2 }>().0) {
+            for i in 0..GROUP / 2 {
+                bytes[i] = group[i] | group[GROUP / 2 + i] << 4;
+            }
+        }
         for (group, bytes) in levels.chunks(GROUP).zip(code.chunks_mut(GROUP / 2)) {
             let (low, high) = group.split_at(group.len().div_ceil(2));
             for (i, byte) in bytes.iter_mut().enumerate() {
