@@ -128,6 +128,7 @@ pub(crate) fn json_seeds() -> Vec<Vec<u8>> {
     let texts = [
         r#"[{"id": "a", "vector": [1.0, -2.5e-3], "metadata": {"k": "v"}}, {"id": "b", "vector": [0, 7]}]"#,
         r#"[{"id": "\u00e4\n", "vector": [1e38, -1e-40], "metadata": {}}]"#,
+        r#"[{"id": "shortest", "vector": [0e38, -8e-40], "metadata": {}}]"#,
         "[]",
     ];
     texts.map(|text| text.as_bytes().to_vec()).to_vec()

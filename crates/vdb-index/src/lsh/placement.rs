@@ -67,12 +67,13 @@ impl Placement {
     }
 }
 
-/// Under Cosine only the direction counts.
+/// Under Cosine only the direction counts. Finite, lest a zero become no number: vectors shorter than 3 · 10⁻³⁹ are
+/// lengthened as far as a factor of `f32` can.
 fn unit_scale(metric: Metric, vector: &[f32]) -> f32 {
     match metric {
         Metric::Cosine => {
             let norm = norm(vector);
-            if norm == 0.0 { 0.0 } else { 1.0 / norm }
+            if norm == 0.0 { 0.0 } else { (1.0 / norm).min(f32::MAX) }
         }
         _ => 1.0,
     }

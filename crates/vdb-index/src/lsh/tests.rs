@@ -293,6 +293,17 @@ fn parts_give_the_same_tables_back() {
 }
 
 #[test]
+fn the_shortest_vectors_leave_a_centre_that_can_be_stored() {
+    let rows = (0..100).map(|i| vec![0.0, if i % 2 == 0 { -8e-40 } else { 1e-45 }, (i % 3) as f32 * 1e-45]);
+    for family in FAMILIES {
+        let (vectors, offsets) = filled(Metric::Cosine, rows.clone());
+        let mut lsh = Lsh::new(params(family));
+        lsh.insert(&vectors, &offsets);
+        assert!(Lsh::from_parts(&vectors, params(family), lsh.to_parts()).is_ok(), "{family:?}");
+    }
+}
+
+#[test]
 fn parts_that_do_not_fit_are_refused() {
     let (vectors, lsh) = built(Metric::DotProduct, LshFamily::CrossPolytope, 800);
     let refused = |change: &dyn Fn(&mut LshParts)| {
