@@ -17,7 +17,9 @@ const TASK_WORDS: usize = 512;
 /// Bytes of codes below which a second thread costs more than it brings.
 const PARALLEL_BYTES: usize = 1 << 20;
 
-/// Rows left of a block from which all of it is refined at once, without bounds. Half of a block, not yet measured.
+/// Rows left of a block from which all of it is refined at once, without bounds. Half of a block: scans for the best 40 of
+/// wordnet-minilm-384 with two bits ran at 173 to 215 million rows a second from 8 to 16, at 179 to 181 from 24 and at 161
+/// to 167 if never (two rounds); with four bits at 109 to 156 in no order.
 const WHOLE_BLOCK: u32 = 16;
 
 pub(super) struct Scan<'a> {
