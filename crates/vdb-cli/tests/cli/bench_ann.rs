@@ -132,6 +132,27 @@ fn the_first_rows_alone_have_true_neighbours_of_their_own() {
 }
 
 #[test]
+fn target_recalls_are_met_and_shown() {
+    let folder = data_set("l2", l2);
+    let rows = bench(&folder, "--index hnsw --m 8 --ef-construction 50 --target-recall 0.8,0.95,1");
+    assert_eq!(rows.len(), 3);
+    for (row, target) in rows.iter().zip([0.8, 0.95, 1.0]) {
+        check_row(row, "vdb hnsw M8 efc50");
+        assert_eq!(number(row, "target_recall"), target);
+        // Forty queries for ten hits each.
+        assert!(number(row, "recall") > target - 0.06, "{row}");
+    }
+    let most = |row: &Value| number(row, "distances") < ROWS as f64;
+    assert!(most(&rows[0]) && number(&rows[0], "distances") < number(&rows[1], "distances"), "{rows:?}");
+    assert_eq!((number(&rows[2], "recall"), number(&rows[2], "distances")), (1.0, ROWS as f64));
+    let fixed = bench(&folder, "--index hnsw --params 16");
+    assert!(fixed[0].get("target_recall").is_none(), "{}", fixed[0]);
+    folder
+        .run("bench ann --data sets --set small --index flat --target-recall 0.9")
+        .failure(&["--target-recall goes with --index hnsw"]);
+}
+
+#[test]
 fn threads_do_not_change_the_answers() {
     let folder = data_set("cosine", cosine);
     let recall = |threads: usize| {

@@ -1,257 +1,248 @@
-//! Which threshold of the stop rule gives which recall, found on rows that the graph has not seen.
+//! Which stop rule gives which recall, found on queries that the graph knows nothing of.
 //!
-//! A bulk insertion keeps the last rows of its order out, and walks for them once everything else is linked: they are
-//! queries that the graph knows nothing of. Where no rows can be kept out, some are taken out of a copy of the graph as
-//! deleted rows are. (Rows that stay in the graph are no queries: their neighbours are linked to them. Walks that ignore
-//! the row itself err on the other side: its neighbours may have no other link.)
+//! A bulk insertion keeps the last rows of its order out, and walks for them once everything else is linked. Where no rows
+//! can be kept out, some are taken out of a copy of the graph as deleted rows are. (Rows that stay in the graph are no
+//! queries: their neighbours are linked to them. Walks that ignore the row itself err on the other side: its neighbours may
+//! have no other link.)
 //!
-//! One walk a row tells about all thresholds, since a lower one ends the same walk earlier.
+//! Queries are often of another kind than rows, and harder. So there are *strange* queries, too: a row moved by half the
+//! difference of two others. For each k and target, thresholds are found that give rows the target, one for each weight of
+//! the stop rule; and of the weights the least that gives strange queries the target as well, unless rows would have to
+//! walk clearly longer than with another weight.
 //!
 //! The table is made when there are [`LEAST`] rows and again when as many rows came, changed or went as half of those that
 //! there are now.
 
 use super::Hnsw;
-use super::search::{Beam, Scratch, StopRule};
-use super::space::{Scorer, Space};
-use super::stop::{FAR, Squared};
+use super::space::Space;
+use super::stop::Squared;
+use super::table::{Effort, KS, NO_THRESHOLD, TARGETS, Table, WIDEST};
 use super::tree::Tree;
+use super::watch::{Look, THRESHOLDS, WEIGHTS, threshold, weight};
 use crate::hash::mix;
 use crate::vectors::Vectors;
-use crate::{BitSet, FlatScan, Request};
+use crate::{Answer, BitSet, FlatScan, Request};
 use rayon::prelude::*;
-use vdb_distance::Metric;
+use vdb_distance::{Distance, Metric};
 
 /// Fewer rows are not worth a table: the exact scan answers.
 const LEAST: usize = 1_024;
 /// Rows that stand for queries, at most, and at most one row in so many.
 const QUERIES: usize = 1_024;
 const QUERY_SHARE: usize = 8;
-/// Numbers of hits that are looked at.
-const KS: [usize; 5] = [1, 3, 10, 30, 100];
+/// Of these, those that a strange query is made of: one in so many.
+const STRANGE: usize = 2;
+/// What of the difference of two rows is added to another one, by turns.
+const STRANGENESS: [f32; 2] = [0.5, 1.0];
+/// How much longer rows may take for the sake of strange queries.
+const PREMIUM: f64 = 1.15;
+/// What a search costs whatever its walk, in hops: placing the query, upper layers, rerank.
+const FIXED_HOPS: f64 = 20.0;
 /// Rows to look for, so that the greatest k are left when those that stand for queries are not counted.
 const NEIGHBORS: usize = 160;
-/// The beam of a walk that is looked at.
-const WIDEST: usize = 1_024;
-/// Where in the beam the true neighbours are looked for.
-const LOOKED_AT: usize = 400;
-/// Thresholds that are looked at.
-const THRESHOLDS: usize = 78;
-/// How much farther than any of the rows a query may walk.
-const MARGIN: usize = 4;
-/// Version of the stored form.
-const VERSION: u32 = 1;
-/// The least width of a beam while there is no table.
-const GUESS: f64 = 64.0;
-const MILLION: f64 = 1e6;
+/// Rows whose whole walks are held against the truth, and the share of it that these have to find for others to go without.
+const CHECKED: usize = 128;
+const SURE: f64 = 0.999;
+/// How much longer than the shortest walks others are that count as short.
+const SHORTEST: f64 = 1.01;
+/// Queries that are looked at in one go.
+const CHUNK: usize = 64;
+/// Parts that numbers of hits, hops and widths are counted in.
+const PARTS: u32 = 16;
 
-fn threshold(place: usize) -> f32 {
-    match place {
-        0..25 => 0.5 + 0.02 * place as f32,
-        25..66 => 1.0 + 0.01 * (place - 25) as f32,
-        _ => 1.4 + 0.05 * (place - 65) as f32,
-    }
-}
-
-/// What a threshold gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Point {
-    /// In millionths.
-    recall: u32,
-    /// The mean width of a beam that walks as far.
-    ef: u32,
-    /// The greatest.
+/// What walks that end at one threshold give, in [`PARTS`], summed over queries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    found: u32,
+    hops: u32,
+    widest: u32,
+    /// Not a sum.
     most: u32,
 }
 
-/// What thresholds give, for each of [`KS`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table(Vec<[Point; THRESHOLDS]>);
-
-/// How to search for a recall.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Effort {
-    pub(super) threshold: f32,
-    /// The typical width of a beam that walks as far.
-    pub(super) ef: usize,
-    /// The width that no walk passes.
-    pub(super) most: usize,
+impl Cell {
+    fn add(&mut self, other: Cell) {
+        self.found += other.found;
+        self.hops += other.hops;
+        self.widest += other.widest;
+        self.most = self.most.max(other.most);
+    }
 }
 
-impl Effort {
-    /// A beam of one width for all queries.
-    pub(super) fn beam(ef: usize) -> Effort {
-        Effort { threshold: f32::INFINITY, ef, most: ef }
-    }
+/// What all stop rules give, by k and weight.
+struct Curves {
+    cells: Vec<[[Cell; THRESHOLDS]; WEIGHTS]>,
+    /// Hits that could be found, by k.
+    wanted: [usize; KS.len()],
+    queries: usize,
+}
 
-    /// What is likely to do for so few rows that there is no table.
-    pub(super) fn guess(k: usize, target: f64) -> Effort {
-        let times = (0.1 / (1.0 - target)).clamp(2.0, 16.0);
-        Effort::beam((k as f64 * times).ceil().max(GUESS) as usize)
-    }
-
-    /// The effort at a share `t` of the way from one number of hits to another.
-    fn between(self, other: Effort, t: f64) -> Effort {
-        let mix = |a: f64, b: f64| a + t * (b - a);
-        let ef = mix((self.ef.max(1) as f64).ln(), (other.ef.max(1) as f64).ln()).exp();
-        Effort {
-            threshold: mix(f64::from(self.threshold), f64::from(other.threshold)) as f32,
-            ef: ef.ceil() as usize,
-            most: self.most.max(other.most),
+impl Curves {
+    fn new() -> Self {
+        Self {
+            cells: vec![[[Cell::default(); THRESHOLDS]; WEIGHTS]; KS.len()],
+            wanted: [0; KS.len()],
+            queries: 0,
         }
     }
-}
 
-impl Table {
-    fn of(records: &[Record]) -> Self {
-        let queries = records.len().max(1) as f64;
-        let curve = |number: usize| {
-            std::array::from_fn(|place| {
-                let points = records.iter().map(|record| record.curves[number][place]);
-                let (found, wanted) = points
-                    .clone()
-                    .zip(records)
-                    .fold((0, 0), |sum, (point, record)| (sum.0 + point.0, sum.1 + record.wanted(number)));
-                let widths: f64 = points.clone().map(|point| point.1 as f64).sum();
-                Point {
-                    recall: (found as f64 / wanted.max(1) as f64 * MILLION) as u32,
-                    ef: (widths / queries).ceil() as u32,
-                    most: points.map(|point| point.1).max().unwrap_or(0) as u32,
+    /// Takes in a walk for a query with these true distances, ascending.
+    fn add(&mut self, looks: &[Look], truth: &[Distance]) {
+        let Some(farthest) = truth.len().checked_sub(1) else { return };
+        self.queries += 1;
+        for (number, &k) in KS.iter().enumerate() {
+            let last = truth[farthest.min(k - 1)];
+            self.wanted[number] += k.min(truth.len());
+            let found = |look: &Look| look.hits[number].iter().filter(|&&hit| hit <= last).count() as u32;
+            let mut from = [0; WEIGHTS];
+            let mut before: Option<(u32, &Look)> = None;
+            for look in looks {
+                let now = (found(look), look);
+                let (earlier_found, earlier) = before.unwrap_or(now);
+                // Of the hops since the last look, all are equally likely to be the one after which the walk ends.
+                let hops = (look.hops - earlier.hops).max(1);
+                let mean =
+                    |earlier: u32, now: u32| (earlier * (hops - 1) + now * (hops + 1)) * (PARTS / 2) / hops;
+                let cell = Cell {
+                    found: mean(earlier_found, now.0),
+                    hops: mean(earlier.hops, look.hops),
+                    widest: mean(earlier.widest, look.widest),
+                    most: look.widest,
+                };
+                for (weight, from) in from.iter_mut().enumerate() {
+                    let to = usize::from(look.passed[number][weight]);
+                    if to > *from {
+                        self.cells[number][weight][*from..to].iter_mut().for_each(|sum| sum.add(cell));
+                        *from = to;
+                    }
                 }
-            })
+                before = Some(now);
+            }
+        }
+    }
+
+    fn merge(mut self, other: Curves) -> Self {
+        let own = self.cells.iter_mut().flatten().flatten();
+        own.zip(other.cells.iter().flatten().flatten()).for_each(|(own, other)| own.add(*other));
+        self.wanted.iter_mut().zip(other.wanted).for_each(|(own, other)| *own += other);
+        Self { queries: self.queries + other.queries, ..self }
+    }
+
+    fn recall(&self, number: usize, weight: usize, place: usize) -> f64 {
+        let found = f64::from(self.cells[number][weight][place].found) / f64::from(PARTS);
+        found / self.wanted[number].max(1) as f64
+    }
+
+    /// The recall at a place between two thresholds.
+    fn recall_between(&self, number: usize, weight: usize, place: f64) -> f64 {
+        let (low, high) = (place.floor() as usize, place.ceil() as usize);
+        let t = place - place.floor();
+        (1.0 - t) * self.recall(number, weight, low) + t * self.recall(number, weight, high)
+    }
+
+    /// The place of the least threshold that gives `target`.
+    fn place(&self, number: usize, weight: usize, target: f64) -> Option<f64> {
+        let recall = |place| self.recall(number, weight, place);
+        let place = (0..THRESHOLDS).find(|&place| recall(place) >= target)?;
+        let Some(before) = place.checked_sub(1) else { return Some(0.0) };
+        Some(place as f64 - (recall(place) - target) / (recall(place) - recall(before)))
+    }
+
+    /// The place of the greatest threshold at which walks take no more hops than this in the mean.
+    fn farthest(&self, number: usize, weight: usize, hops: f64) -> f64 {
+        let cells = &self.cells[number][weight];
+        cells.iter().rposition(|cell| self.mean(cell.hops) <= hops).unwrap_or(0) as f64
+    }
+
+    fn mean(&self, sum: u32) -> f64 {
+        f64::from(sum) / f64::from(PARTS) / self.queries.max(1) as f64
+    }
+}
+
+/// Walks for rows and for strange queries that want so many hits, one of [`KS`].
+struct Compared<'a> {
+    rows: &'a Curves,
+    strange: &'a Curves,
+    number: usize,
+}
+
+/// A weight and a threshold, and what they mean.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    effort: Effort,
+    /// Of rows.
+    hops: f64,
+    /// The recall of strange queries.
+    strange: f64,
+}
+
+impl Compared<'_> {
+    /// The effort that gives rows the target, and strange queries too unless that costs too much.
+    fn effort(&self, target: f64) -> Effort {
+        let number = self.number;
+        let places: Vec<Option<f64>> =
+            (0..WEIGHTS).map(|weight| self.rows.place(number, weight, target)).collect();
+        let choices: Vec<Choice> =
+            places.iter().enumerate().map(|(weight, &place)| self.choice(weight, place)).collect();
+        let least_hops = choices.iter().map(|choice| choice.hops).fold(f64::INFINITY, f64::min);
+        let most_hops = PREMIUM * (FIXED_HOPS + least_hops) - FIXED_HOPS;
+        if self.rows.recall(number, 0, 0) >= target {
+            return self.effort_beyond(target, SHORTEST * least_hops, most_hops);
+        }
+        let affordable = choices.iter().position(|choice| choice.hops <= most_hops).unwrap_or(0);
+        let mut effort = choices[affordable].effort;
+        for pair in choices[affordable..].windows(2) {
+            let share = |from: f64, to: f64, at: f64| if to > from { (at - from) / (to - from) } else { 1.0 };
+            let enough = share(pair[0].strange, pair[1].strange, target);
+            let t = enough.min(share(pair[0].hops, pair[1].hops, most_hops));
+            effort = pair[0].effort.between(pair[1].effort, t.clamp(0.0, 1.0));
+            if t < 1.0 {
+                break;
+            }
+        }
+        effort
+    }
+
+    /// The effort where the shortest walks give rows more than the target: what the strange queries need, if rows can
+    /// afford it.
+    fn effort_beyond(&self, target: f64, least_hops: f64, most_hops: f64) -> Effort {
+        let choice = |weight: usize| {
+            let (number, rows) = (self.number, self.rows);
+            let (least, most) =
+                (rows.farthest(number, weight, least_hops), rows.farthest(number, weight, most_hops));
+            let wanted = match self.strange.queries {
+                0 => least,
+                _ => self.strange.place(number, weight, target).unwrap_or(most),
+            };
+            self.choice(weight, Some(wanted.clamp(least, most.max(least))))
         };
-        Self((0..KS.len()).map(curve).collect())
-    }
-
-    /// How to find `target` of the `k` nearest.
-    pub(super) fn effort(&self, k: usize, target: f64) -> Effort {
-        let above = KS.iter().position(|&known| k <= known);
-        let effort = match above {
-            Some(0) => self.known(0, target),
-            Some(above) => {
-                let (low, high) = ((KS[above - 1] as f64).ln(), (KS[above] as f64).ln());
-                let t = ((k as f64).ln() - low) / (high - low);
-                self.known(above - 1, target).between(self.known(above, target), t)
-            }
-            None => {
-                let last = KS.len() - 1;
-                let known = self.known(last, target);
-                let grown = |width: usize| (width as f64 * k as f64 / KS[last] as f64).ceil() as usize;
-                Effort { ef: grown(known.ef), most: grown(known.most), ..known }
-            }
+        let rank = |choice: &Choice| (choice.strange.min(target), -choice.hops);
+        let better = |a: &Choice, b: &Choice| {
+            let ((a, a_hops), (b, b_hops)) = (rank(a), rank(b));
+            a.total_cmp(&b).then(a_hops.total_cmp(&b_hops))
         };
-        Effort { most: (MARGIN * effort.most).max(k).max(FAR + 1), ..effort }
+        let best = (0..WEIGHTS).map(choice).max_by(better);
+        best.expect("there are weights").effort
     }
 
-    fn known(&self, number: usize, target: f64) -> Effort {
-        let points = &self.0[number];
-        let at = |place: usize| Effort {
-            threshold: threshold(place),
-            ef: points[place].ef as usize,
-            most: points[place].most as usize,
+    /// What a threshold means; without one, no walk ends before its beam is done.
+    fn choice(&self, place: usize, at: Option<f64>) -> Choice {
+        let Compared { rows, strange, number } = *self;
+        let cell = rows.cells[number][place][at.map_or(THRESHOLDS - 1, |at| at.ceil() as usize)];
+        let effort = match at {
+            Some(at) => Effort {
+                weight: weight(place),
+                threshold: threshold(at),
+                ef: rows.mean(cell.widest).ceil() as usize,
+                most: cell.most as usize,
+            },
+            None => Effort { weight: weight(place), threshold: NO_THRESHOLD, ef: WIDEST, most: WIDEST },
         };
-        let recall = |place: usize| f64::from(points[place].recall) / MILLION;
-        match (0..THRESHOLDS).find(|&place| recall(place) >= target) {
-            None => at(THRESHOLDS - 1),
-            Some(0) => at(0),
-            Some(place) => {
-                let t = (target - recall(place - 1)) / (recall(place) - recall(place - 1));
-                at(place - 1).between(at(place), t)
-            }
-        }
-    }
-
-    /// As numbers, for storing it.
-    pub(super) fn to_numbers(&self) -> Vec<u32> {
-        let points = self.0.iter().flatten().flat_map(|point| [point.recall, point.ef, point.most]);
-        [VERSION].into_iter().chain(points).collect()
-    }
-
-    /// The table of stored numbers; `None` when there are none, or they are of another version.
-    ///
-    /// # Errors
-    /// What is wrong with the numbers.
-    pub(super) fn from_numbers(numbers: &[u32]) -> Result<Option<Self>, String> {
-        if numbers.first() != Some(&VERSION) {
-            return Ok(None);
-        }
-        let expected = 1 + KS.len() * THRESHOLDS * 3;
-        if numbers.len() != expected {
-            return Err(format!("{} numbers of recalls, expected {expected}", numbers.len()));
-        }
-        let point = |numbers: &[u32]| Point { recall: numbers[0], ef: numbers[1], most: numbers[2] };
-        let mut points = numbers[1..].chunks_exact(3).map(point);
-        let table =
-            Self((0..KS.len()).map(|_| std::array::from_fn(|_| points.next().unwrap_or_default())).collect());
-        let sound = |curve: &[Point; THRESHOLDS]| {
-            curve.is_sorted_by_key(|point| point.recall)
-                && curve
-                    .iter()
-                    .all(|point| f64::from(point.recall) <= MILLION && point.most as usize <= WIDEST)
+        let strange = match at {
+            Some(at) if strange.queries > 0 => strange.recall_between(number, place, at),
+            _ => 1.0,
         };
-        match table.0.iter().all(sound) {
-            true => Ok(Some(table)),
-            false => Err("recalls that fall, or widths that are too large".to_owned()),
-        }
-    }
-}
-
-/// What one walk found, and how wide it was, by k and threshold.
-#[derive(Debug, Clone)]
-struct Record {
-    neighbors: usize,
-    curves: [[(usize, usize); THRESHOLDS]; KS.len()],
-}
-
-impl Record {
-    fn wanted(&self, number: usize) -> usize {
-        KS[number].min(self.neighbors)
-    }
-}
-
-/// Watches a walk that goes on and on.
-struct Watch<'a> {
-    squared: Squared,
-    /// True neighbours, ascending by offset, with their ranks.
-    truth: &'a [(u32, usize)],
-    /// Thresholds passed so far, by k.
-    passed: [usize; KS.len()],
-    record: Record,
-}
-
-impl Watch<'_> {
-    /// Notes what has been found for those `passed` thresholds that are not noted yet.
-    fn note(&mut self, beam: &Beam, passed: [usize; KS.len()]) {
-        if passed.iter().zip(&self.passed).all(|(now, before)| now <= before) {
-            return;
-        }
-        let mut found = [0; KS.len()];
-        for node in beam.nodes(LOOKED_AT) {
-            if let Ok(place) = self.truth.binary_search_by_key(&node, |&(offset, _)| offset) {
-                let rank = self.truth[place].1;
-                KS.iter().zip(&mut found).for_each(|(&k, found)| *found += usize::from(rank < k));
-            }
-        }
-        for number in 0..KS.len() {
-            for place in self.passed[number]..passed[number] {
-                self.record.curves[number][place] = (found[number], beam.widest());
-            }
-            self.passed[number] = self.passed[number].max(passed[number]);
-        }
-    }
-}
-
-impl StopRule for Watch<'_> {
-    fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
-        if beam.len() <= FAR {
-            return false;
-        }
-        let passed = std::array::from_fn(|number| {
-            let reach = self.squared.reach(beam, place, KS[number]);
-            let from = self.passed[number];
-            from + (from..THRESHOLDS).take_while(|&place| reach > threshold(place)).count()
-        });
-        self.note(beam, passed);
-        self.passed == [THRESHOLDS; KS.len()]
+        Choice { effort, hops: rows.mean(cell.hops), strange }
     }
 }
 
@@ -266,22 +257,72 @@ impl Hnsw {
 
     /// Makes the table from rows that are not in the graph.
     pub(super) fn calibrate(&mut self, vectors: &Vectors, rows: &[u32]) {
-        let out = BitSet::from_members(vectors.len(), rows);
+        let (checked, rest) = rows.split_at(rows.len().min(CHECKED));
+        let of_rows = |rows: &[u32], truths: Option<Vec<Vec<Distance>>>| {
+            let truth = |place: usize| Some(truths.as_ref()?[place].as_slice());
+            self.walks(vectors, rows.len(), &|place| vectors.row(rows[place]).to_vec(), &truth)
+        };
+        let checked = of_rows(checked, Some(self.truths(vectors, checked, rows)));
+        let sees_all = checked.recall(KS.len() - 1, 0, THRESHOLDS - 1) >= SURE;
+        let truths = (!sees_all).then(|| self.truths(vectors, rest, rows));
+        let known = checked.merge(of_rows(rest, truths));
+        let strange_query =
+            |place: usize| self.strange_query(vectors, rows[place], STRANGENESS[place % STRANGENESS.len()]);
+        let strange = self.walks(vectors, rows.len() / STRANGE, &strange_query, &|_| None);
+        let efforts = |number| {
+            let compared = Compared { rows: &known, strange: &strange, number };
+            TARGETS.map(|target| compared.effort(target))
+        };
+        self.recalls = (known.queries > 0).then(|| Table((0..KS.len()).map(efforts).collect()));
+        self.changed = 0;
+    }
+
+    /// The true distances for some rows of those that are not in the graph.
+    fn truths(&self, vectors: &Vectors, rows: &[u32], not_in_graph: &[u32]) -> Vec<Vec<Distance>> {
+        let out = BitSet::from_members(vectors.len(), not_in_graph);
         let queries: Vec<_> = rows.iter().map(|&row| vectors.row(row)).collect();
         let requests: Vec<Request<'_>> = queries.iter().map(|row| Request::new(row, NEIGHBORS)).collect();
-        let answers = FlatScan.search_batch(vectors, &requests);
-        let records: Vec<Record> = rows
-            .par_iter()
-            .zip(&answers)
-            .filter_map(|(&row, answer)| {
-                let others = answer.hits.iter().map(|hit| hit.offset).filter(|&hit| !out.contains(hit));
-                let mut truth: Vec<(u32, usize)> = others.take(KS[KS.len() - 1]).zip(0..).collect();
-                truth.sort_unstable();
-                self.record(vectors, &vectors.row(row), &truth)
-            })
-            .collect();
-        self.recalls = (!records.is_empty()).then(|| Table::of(&records));
-        self.changed = 0;
+        let truth = |answer: Answer| {
+            let others = answer.hits.iter().filter(|hit| !out.contains(hit.offset));
+            others.take(KS[KS.len() - 1]).map(|hit| hit.distance).collect()
+        };
+        FlatScan.search_batch(vectors, &requests).into_iter().map(truth).collect()
+    }
+
+    /// What walks for queries give; where there is no truth, what the whole walk finds is taken for it.
+    fn walks<'a>(
+        &self,
+        vectors: &Vectors,
+        count: usize,
+        query: &(impl Fn(usize) -> Vec<f32> + Sync),
+        truth: &(impl Fn(usize) -> Option<&'a [Distance]> + Sync),
+    ) -> Curves {
+        let places: Vec<usize> = (0..count).collect();
+        let of_chunk = |chunk: &[usize]| {
+            let mut curves = Curves::new();
+            for &place in chunk {
+                if let Some(looks) = self.watch(vectors, &query(place)) {
+                    let found = looks.last().map_or(&[][..], |look| &look.hits[KS.len() - 1]);
+                    curves.add(&looks, truth(place).unwrap_or(found));
+                }
+            }
+            curves
+        };
+        places.par_chunks(CHUNK).map(of_chunk).reduce(Curves::new, Curves::merge)
+    }
+
+    /// A row moved by a part of the difference of two rows; under Cosine all three of length 1.
+    fn strange_query(&self, vectors: &Vectors, row: u32, strangeness: f32) -> Vec<f32> {
+        let pick = |salt: u64| {
+            (mix(self.params.seed ^ mix(u64::from(row) << 2 | salt)) % vectors.len() as u64) as u32
+        };
+        let scaled = |row: u32| {
+            let row = vectors.row(row);
+            let norm = if vectors.metric() == Metric::Cosine { vdb_distance::norm(row) } else { 1.0 };
+            row.iter().map(move |value| if norm > 0.0 { value / norm } else { *value })
+        };
+        let moves = scaled(pick(1)).zip(scaled(pick(2))).map(|(to, from)| strangeness * (to - from));
+        scaled(row).zip(moves).map(|(value, by)| value + by).collect()
     }
 
     /// Makes the table anew if it is time to.
@@ -311,32 +352,6 @@ impl Hnsw {
         trial.repair(vectors);
         trial.calibrate(vectors, &rows);
         (self.space, self.recalls, self.changed) = (trial.space, trial.recalls, 0);
-    }
-
-    /// What a walk for `vector` finds of its true neighbours; `None` when all rows are equally near.
-    fn record(&self, vectors: &Vectors, vector: &[f32], truth: &[(u32, usize)]) -> Option<Record> {
-        let query = vectors.query(vector);
-        if query.is_undirected() {
-            return None;
-        }
-        let entry = self.graph.entry?;
-        let coded =
-            self.space.with_coded_query(vector, |scorer| self.watch(scorer, entry, Squared::CODED, truth));
-        let squared = Squared::plain(vectors, &self.space, vector);
-        Some(coded.unwrap_or_else(|| self.watch(&query, entry, squared, truth)))
-    }
-
-    fn watch(&self, scorer: &impl Scorer, entry: u32, squared: Squared, truth: &[(u32, usize)]) -> Record {
-        let curves = [[(0, 0); THRESHOLDS]; KS.len()];
-        let record = Record { neighbors: truth.len(), curves };
-        let mut watch = Watch { squared, truth, passed: [0; KS.len()], record };
-        Scratch::with(|scratch| {
-            scratch.start();
-            let nearest = scratch.descend(&self.graph, scorer, entry, 0);
-            scratch.search_layer_until(&self.graph, scorer, 0, &[nearest], WIDEST, &mut watch);
-            watch.note(scratch.beam(), [THRESHOLDS; KS.len()]);
-        });
-        watch.record
     }
 }
 

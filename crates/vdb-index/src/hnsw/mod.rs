@@ -20,17 +20,19 @@ mod search;
 mod select;
 mod space;
 mod stop;
+mod table;
 mod tree;
+mod watch;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
-use calibrate::{Effort, Table};
 use filtered::FilteredSearch;
 use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
 use stop::{Squared, Within};
+use table::{Effort, Table};
 use tree::Tree;
 use vdb_distance::Metric;
 
@@ -205,9 +207,10 @@ impl Hnsw {
         match (reach, &self.recalls) {
             (Reach::Beam(ef_search), _) => (Effort::beam(ef_search.max(k)), None),
             (Reach::Recall(target), Some(recalls)) => {
-                let effort = recalls.effort(k, target);
-                let stop = Within { squared: Squared::CODED, k, matching: None, threshold: effort.threshold };
-                (effort, Some(stop))
+                let (effort, against) = recalls.effort(k, target);
+                let Effort { weight, threshold, .. } = effort;
+                let squared = Squared::CODED;
+                (effort, Some(Within { squared, k, matching: None, against, weight, threshold }))
             }
             (Reach::Recall(target), None) => (Effort::guess(k, target), None),
         }

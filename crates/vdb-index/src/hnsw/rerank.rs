@@ -10,8 +10,9 @@ use crate::top_k::TopK;
 use crate::vectors::Query;
 use vdb_distance::Metric;
 
-/// Candidates compared before errors are looked at, per hit wanted.
+/// Candidates compared before errors are looked at, per hit wanted, and at least.
 const FIRST: f64 = 1.25;
+const LEAST: usize = 8;
 /// Candidates compared in one go after that.
 const MORE: usize = 8;
 /// How many standard deviations a candidate may be off.
@@ -21,6 +22,17 @@ const DEVIATIONS: f32 = 2.5;
 /// Gives how many were compared.
 pub(super) fn rerank(
     query: &Query<'_>,
+    candidates: impl Iterator<Item = Candidate>,
+    metric: Metric,
+    top: &mut TopK<'_>,
+) -> usize {
+    rerank_by(query, |nodes, out| query.gather(nodes, out), candidates, metric, top)
+}
+
+/// The same with comparable distances from elsewhere.
+pub(super) fn rerank_by(
+    query: &Query<'_>,
+    mut gather: impl FnMut(&[u32], &mut [f32]),
     mut candidates: impl Iterator<Item = Candidate>,
     metric: Metric,
     top: &mut TopK<'_>,
@@ -33,7 +45,7 @@ pub(super) fn rerank(
     let k = top.k();
     let mut nearest: Vec<f32> = Vec::with_capacity(k.min(candidates.size_hint().1.unwrap_or(k)));
     let mut compared = 0;
-    let mut count = (k as f64 * FIRST).ceil() as usize;
+    let mut count = ((k as f64 * FIRST).ceil() as usize).max(LEAST);
     loop {
         nodes.clear();
         estimates.clear();
@@ -43,7 +55,7 @@ pub(super) fn rerank(
         }
         let Some(&last) = estimates.last() else { return compared };
         distances.resize(nodes.len(), 0.0);
-        query.gather(&nodes, &mut distances);
+        gather(&nodes, &mut distances);
         for ((&offset, &distance), estimate) in nodes.iter().zip(&distances).zip(&estimates) {
             errors.add(scale * distance - estimate);
             // Different squares may be equal distances, whose order the tie-break decides: `top` sees all.

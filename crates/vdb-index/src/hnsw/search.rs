@@ -28,7 +28,7 @@ impl Candidate {
 /// A candidate in one number that orders as (distance, node): the distance's bits in the order of their values, the
 /// node, and whether it is expanded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry(u64);
+pub(super) struct Entry(pub(super) u64);
 
 impl Entry {
     #[inline(always)]
@@ -40,7 +40,7 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn node(self) -> u32 {
+    pub(super) fn node(self) -> u32 {
         self.0 as u32 >> 1
     }
 
@@ -49,7 +49,7 @@ impl Entry {
         self.0 & 1 == 1
     }
 
-    fn distance(self) -> f32 {
+    pub(super) fn distance(self) -> f32 {
         let ordered = (self.0 >> 32) as u32;
         let mask = if ordered & 0x8000_0000 == 0 { u32::MAX } else { 0x8000_0000 };
         f32::from_bits(ordered ^ mask)
@@ -104,9 +104,9 @@ impl Beam {
         self.entries[place].distance()
     }
 
-    /// The nearest `count` nodes.
-    pub(super) fn nodes(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
-        self.entries.iter().take(count).map(|entry| entry.node())
+    /// Its nodes, nearest first.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
+        self.entries.iter().map(|entry| Candidate { distance: entry.distance(), node: entry.node() })
     }
 
     /// The width of a beam that would have expanded what this one has.

@@ -289,36 +289,71 @@ fn parts_give_the_same_graph_back_and_bad_parts_are_refused() {
     refused(&|parts| parts.upper[0] = ground, "not on that layer");
 }
 
-/// Recall of fresh queries at a target, with the mean beam width.
-fn achieved(vectors: &Vectors, hnsw: &Hnsw, k: usize, target: f64) -> (f64, f64) {
-    let mut rng = Rng(31);
-    let queries = 300;
-    let (mut found, mut width) = (0.0, 0.0);
-    for _ in 0..queries {
-        let query = rng.clustered(24, 20);
+/// Recall of queries at a target, with the mean beam width.
+fn achieved(
+    vectors: &Vectors,
+    hnsw: &Hnsw,
+    (k, target): (usize, f64),
+    queries: impl Iterator<Item = Vec<f32>>,
+) -> (f64, f64) {
+    let (mut count, mut found, mut width) = (0.0, 0.0, 0.0);
+    for query in queries {
         let request = Request::new(&query, k);
         let answer = hnsw.search_for_recall(vectors, &request, target);
         assert_eq!(answer.hits.len(), k);
+        count += 1.0;
         found += recall(&answer.hits, &brute_force(vectors, &request));
         width += answer.ef_search.expect("a walk has a width") as f64;
     }
-    (found / f64::from(queries), width / f64::from(queries))
+    (found / count, width / count)
 }
 
 #[test]
 fn fresh_queries_get_the_recall_that_they_aim_at() {
     for metric in METRICS {
         let (vectors, hnsw) = built(metric, 6_000);
-        for k in [1, 10, 40] {
+        for (k, queries, slack) in [(1, 600, 0.05), (10, 300, 0.025), (40, 200, 0.03), (100, 200, 0.025)] {
             let mut before = 0.0;
             for target in [0.9, 0.95, 0.99] {
-                let (found, width) = achieved(&vectors, &hnsw, k, target);
-                // One hit of 300 queries is right or wrong: at 0.9 its mean is off by 0.017, as a standard deviation.
-                let slack = if k == 10 { 0.03 } else { 0.09 };
-                assert!((found - target).abs() < slack, "{metric}, k {k}, {target}: {found}");
-                assert!(width >= before, "{metric}, k {k}, {target}: a beam of {width} after {before}");
+                let mut rng = Rng(31);
+                let fresh = (0..queries).map(|_| rng.clustered(24, 20));
+                let (found, width) = achieved(&vectors, &hnsw, (k, target), fresh);
+                // One neighbour is often found before a walk may end.
+                let above = if k == 1 { 1.0 } else { slack };
+                assert!(
+                    found > target - slack && found < target + above,
+                    "{metric}, k {k}, {target}: {found}"
+                );
+                assert!(
+                    k == 1 || width > before,
+                    "{metric}, k {k}, {target}: a beam of {width} after {before}"
+                );
                 before = width;
             }
+        }
+    }
+}
+
+#[test]
+fn strange_queries_get_the_recall_that_they_aim_at() {
+    // Rows come in families, queries are from between them: walks that do for rows end too early for these.
+    let mut rng = Rng(41);
+    let parents: Vec<Vec<f32>> = (0..600).map(|_| rng.vector(16)).collect();
+    let rows = (0..12_000).map(|_| {
+        let parent = &parents[rng.below(parents.len())];
+        parent.iter().map(|value| value + 0.3 * rng.signed()).collect()
+    });
+    let (vectors, offsets) = filled(Metric::Euclidean, rows);
+    let mut hnsw = Hnsw::new(PARAMS);
+    hnsw.insert(&vectors, &offsets);
+    for k in [1, 10, 100] {
+        for target in [0.9, 0.95, 0.99] {
+            let mut rng = Rng(43);
+            let strange = (0..300).map(|_| rng.vector(16));
+            let (found, width) = achieved(&vectors, &hnsw, (k, target), strange);
+            assert!(found > target - 0.03, "k {k}, {target}: {found}");
+            assert!(width < 300.0, "k {k}, {target}: a beam of {width}");
+            assert!(k < 100 || found < target + 0.03, "k {k}, {target}: {found}");
         }
     }
 }
@@ -416,7 +451,8 @@ fn the_table_follows_growth_and_is_stored() {
         assert!(error.contains(reason), "{error}");
     };
     refused(&|numbers| numbers.truncate(30), "30 numbers of recalls");
-    refused(&|numbers| numbers[1] = 1_000_001, "recalls that fall");
+    refused(&|numbers| numbers[1] = 1.5_f32.to_bits(), "thresholds that no walk has");
+    refused(&|numbers| numbers[2] = f32::NAN.to_bits(), "thresholds that no walk has");
     refused(&|numbers| numbers[3] = 5_000, "widths that are too large");
 }
 
