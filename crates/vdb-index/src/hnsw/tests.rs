@@ -318,8 +318,8 @@ fn fresh_queries_get_the_recall_that_they_aim_at() {
                 let mut rng = Rng(31);
                 let fresh = (0..queries).map(|_| rng.clustered(24, 20));
                 let (found, width) = achieved(&vectors, &hnsw, (k, target), fresh);
-                // One neighbour is often found before a walk may end.
-                let above = if k == 1 { 1.0 } else { slack };
+                // The shortest walks may give more, and where they do, walks go on for the sake of strange queries.
+                let above = if k == 1 || k == 10 && target < 0.95 { 1.0 } else { slack };
                 assert!(
                     found > target - slack && found < target + above,
                     "{metric}, k {k}, {target}: {found}"
