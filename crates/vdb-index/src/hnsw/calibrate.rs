@@ -317,12 +317,18 @@ impl Hnsw {
             (mix(self.params.seed ^ mix(u64::from(row) << 2 | salt)) % vectors.len() as u64) as u32
         };
         let scaled = |row: u32| {
-            let row = vectors.row(row);
-            let norm = if vectors.metric() == Metric::Cosine { vdb_distance::norm(row) } else { 1.0 };
-            row.iter().map(move |value| if norm > 0.0 { value / norm } else { *value })
+            let mut row = vectors.row(row).into_owned();
+            let norm = if vectors.metric() == Metric::Cosine { vdb_distance::norm(&row) } else { 1.0 };
+            if norm > 0.0 {
+                row.iter_mut().for_each(|value| *value /= norm);
+            }
+            row
         };
-        let moves = scaled(pick(1)).zip(scaled(pick(2))).map(|(to, from)| strangeness * (to - from));
-        scaled(row).zip(moves).map(|(value, by)| value + by).collect()
+        let mut query = scaled(row);
+        for (value, (to, from)) in query.iter_mut().zip(scaled(pick(1)).into_iter().zip(scaled(pick(2)))) {
+            *value += strangeness * (to - from);
+        }
+        query
     }
 
     /// Makes the table anew if it is time to.

@@ -78,7 +78,7 @@ impl Within<'_> {
     #[inline(always)]
     fn place_of_hit(&self, beam: &Beam, k: usize) -> Option<usize> {
         let Some(matching) = self.matching else { return Some(k) };
-        let places = beam.nodes(beam.len()).zip(1..).filter(|&(node, _)| matching.contains(node));
+        let places = beam.candidates().zip(1..).filter(|(hit, _)| matching.contains(hit.node));
         places.map(|(_, place)| place).nth(k - 1)
     }
 }
