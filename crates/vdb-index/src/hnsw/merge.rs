@@ -62,6 +62,8 @@ impl Hnsw {
             hnsw.space.with_row(vectors, offset, Nearby { hnsw, vectors, node: offset, seeds: &seeds })
         };
         self.link(vectors, &new, first.len(), &plan, &mut |_| ());
+        self.link_products(vectors, &first);
+        self.link_products(vectors, &new);
         if !coming.is_empty() {
             self.connect(vectors);
         }
