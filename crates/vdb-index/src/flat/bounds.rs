@@ -76,27 +76,33 @@ impl Bounds {
     pub(super) fn push_up_to(&mut self, vectors: &Vectors, end: u32) {
         let fresh: Vec<u32> = (self.codes.len() as u32..end).collect();
         for part in fresh.chunks(CODED_ROWS) {
-            let rows = match &mut self.fine {
-                None => encode(&self.basis, vectors, part),
-                Some(fine) => {
-                    let (rows, others) = encode_both(&self.basis, vectors, part);
-                    others.iter().for_each(|row| fine.push(row));
-                    rows
-                }
-            };
+            let (rows, fine_rows) = self.encode(vectors, part);
             rows.iter().for_each(|row| self.codes.push(row));
+            if let Some(fine) = &mut self.fine {
+                fine_rows.iter().for_each(|row| fine.push(row));
+            }
             self.later.add(&rows);
+        }
+    }
+
+    /// Rows of four-bit codes, and those of eight-bit codes where these are kept.
+    fn encode(&self, vectors: &Vectors, offsets: &[u32]) -> (Vec<HeadRow>, Vec<HeadRow>) {
+        match self.fine {
+            Some(_) => encode_both(&self.basis, vectors, offsets),
+            None => (encode(&self.basis, vectors, offsets), Vec::new()),
         }
     }
 
     /// Codes overwritten rows again.
     pub(super) fn set(&mut self, vectors: &Vectors, offsets: impl Iterator<Item = u32>) {
         let offsets: Vec<u32> = offsets.collect();
-        let (rows, others) = encode_both(&self.basis, vectors, &offsets);
-        for ((row, other), &offset) in rows.iter().zip(&others).zip(&offsets) {
+        let (rows, fine_rows) = self.encode(vectors, &offsets);
+        for (row, &offset) in rows.iter().zip(&offsets) {
             self.codes.set(offset as usize, row);
-            if let Some(fine) = &mut self.fine {
-                fine.set(offset as usize, other);
+        }
+        if let Some(fine) = &mut self.fine {
+            for (row, &offset) in fine_rows.iter().zip(&offsets) {
+                fine.set(offset as usize, row);
             }
         }
         self.later.add(&rows);
