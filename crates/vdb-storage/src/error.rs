@@ -4,6 +4,7 @@
 //! the file, and shows what was expected next to what was found. A corrupt file is always one of these errors,
 //! never a panic.
 
+use crate::SeqNo;
 use crate::codec::CodecError;
 use crate::container::FileKind;
 use std::io;
@@ -125,6 +126,64 @@ pub enum StorageError {
         section: String,
         /// What was wrong, with the offset inside the section.
         source: CodecError,
+    },
+    /// A manifest was published meanwhile by somebody else.
+    #[error(
+        "{}: manifest {found} is the current one, {expected} was expected: another writer has published it",
+        path.display()
+    )]
+    Conflict {
+        /// The store.
+        path: PathBuf,
+        /// The number that was to be the current one, 0 for none.
+        expected: u64,
+        /// The number that is.
+        found: u64,
+    },
+    /// An earlier failure left it unknown what is on disk.
+    #[error(
+        "{}: writing has stopped, since it is unknown what an earlier write left on disk ({reason}): close it and open \
+         it again to go on from what is there",
+        path.display()
+    )]
+    Stopped {
+        /// The store.
+        path: PathBuf,
+        /// What failed first.
+        reason: String,
+    },
+    /// Somebody else has the store open to write.
+    #[error("{}: another process has this open to write: close it there, or open it to read only", path.display())]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+    },
+    /// A record is too long for the log.
+    #[error("{}: a record of {length} bytes; at most {most} are possible: write in smaller batches", path.display())]
+    RecordTooLong {
+        /// The store.
+        path: PathBuf,
+        /// Its bytes.
+        length: usize,
+        /// The bytes that are possible.
+        most: usize,
+    },
+    /// Records of the log that were to be read are not there any more.
+    #[error(
+        "{}: the log no longer holds record {wanted}: a newer manifest says what it did; start from that",
+        path.display()
+    )]
+    Trimmed {
+        /// The store.
+        path: PathBuf,
+        /// The record asked for.
+        wanted: SeqNo,
+    },
+    /// A blob cannot have this name.
+    #[error("{name:?} is no name of a blob: 1 to 200 of a-z, 0-9, \"-\", \"_\" and \".\", the first no dot")]
+    InvalidName {
+        /// The name.
+        name: String,
     },
 }
 

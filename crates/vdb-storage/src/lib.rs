@@ -1,4 +1,6 @@
-//! Files of the database, as bytes: replacing a file atomically, and a container of named, checksummed sections.
+//! Files of the database, as bytes: a container of named, checksummed sections, replacing a file atomically, and the
+//! [`Backend`] of a durable store: a commit log, numbered manifests and blobs, in a [local folder](LocalDir) or in
+//! [memory](Memory).
 //!
 //! The lowest storage tier. It knows sections, checksums and fsync; it does not know vectors, JSON or queries.
 //! The byte layout is specified in `docs/format.md`, and a test pins the constants here to that page.
@@ -29,16 +31,29 @@
 //! ```
 //!
 //! Limits: a section and a file hold up to 2^63 bytes, a file holds fewer than 2^32 sections, and a section's name
-//! is 1 to 16 printable ASCII characters. The crate is not a key-value store and not a log: a container is written
-//! once, from front to back, and never changed.
+//! is 1 to 16 printable ASCII characters. A record of the log holds up to 2^30 bytes. The crate is not a key-value store:
+//! what manifests, records and blobs mean is their writer's business.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod atomic_file;
+mod backend;
 pub mod codec;
 pub mod container;
 mod error;
+pub mod files;
+mod local;
+mod memory;
+mod region;
+mod wal;
 
 pub use atomic_file::write_atomically;
+pub use backend::{
+    Backend, Blob, BlobWriter, Blobs, CommitLog, Durability, LogReader, Manifests, SeqNo, TornTail,
+};
 pub use container::{ContainerReader, ContainerWriter, FileKind, SectionReader, SectionWriter};
 pub use error::StorageError;
+pub use local::LocalDir;
+pub use memory::Memory;
+pub use region::Region;
+pub use wal::{MAX_RECORD_BYTES, WAL_FILE_BYTES};

@@ -9,7 +9,7 @@ use toml::Table;
 /// dependencies are no exception.
 const TIERS: [&[&str]; 8] = [
     &["vdb-distance", "vdb-storage"],
-    &["vdb-quant"],
+    &["vdb-quant", "vdb-testkit"],
     &["vdb-index", "vdb-payload"],
     &["vdb-engine"],
     &["vector_db_rs"],

@@ -1,0 +1,7 @@
+//! Storage backends: the suite that all pass, crashes, and calls that fail.
+
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod faults;
+mod suite;
