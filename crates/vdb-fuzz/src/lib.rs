@@ -10,6 +10,7 @@
 mod database;
 mod fields;
 mod index_parts;
+mod log;
 mod mutate;
 mod quantizers;
 
@@ -27,9 +28,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
     Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
+    Target { name: "log", run: log::run, seeds: log::seeds },
     Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
     Target { name: "database_file", run: database::file, seeds: database::file_seeds },
     Target { name: "json", run: database::json, seeds: database::json_seeds },

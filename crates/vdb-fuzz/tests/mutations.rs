@@ -90,3 +90,8 @@ fn mutations_follow_from_the_seed_and_differ() {
     assert!(inputs(7) != inputs(8));
     assert!(inputs(7).iter().filter(|input| seeds.contains(input)).count() < 10);
 }
+
+#[test]
+fn log_files_survive_mutations() {
+    survives("log", 20_000);
+}
