@@ -33,7 +33,9 @@ fn exercise(data: &[u8]) {
     };
     let Ok(log) = store(&files).open_log(SeqNo::FIRST) else { return };
     // Its header says from which record on.
-    let first = data.get(24..32).map_or(1, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
+    let first =
+        data.get(24..32).map_or(1, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
+    let first = first.max(1);
     let before = records(SeqNo(first)).unwrap_or_default();
     if log.next().0 > u64::MAX - 2 {
         return;

@@ -36,6 +36,9 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 /// A file that has grown to this is followed by another one.
 pub const WAL_FILE_BYTES: u64 = 16 << 20;
 
+/// No record has a greater number, so that numbers can be added to.
+const LAST_SEQ: u64 = 1 << 63;
+
 const PREFIX: &str = "wal-";
 
 /// What a header says beside the file's number.
@@ -97,6 +100,8 @@ impl Header {
         let [stated, first, previous_length, salt] = [16, 24, 32, 40].map(|offset| u64_at(bytes, offset));
         let reason = if stated != number {
             (16, format!("it says that it is log file {stated}"))
+        } else if first > LAST_SEQ {
+            (24, format!("it says that its records have numbers from {first} on"))
         } else if let Some(place) = bytes[48..HEADER_BYTES - 4].iter().position(|&byte| byte != 0) {
             (48 + place as u64, "a reserved byte is not zero".to_owned())
         } else {
@@ -170,7 +175,7 @@ fn frame_at(bytes: &[u8], salt: u64, offset: u64, after: SeqNo) -> Result<Frame,
     }
     let (seq, durable) = (SeqNo(u64_at(frame, 8)), u64_at(frame, 16));
     let padding = &frame[FRAME_BYTES + length..];
-    if seq <= after || durable > offset || padding.iter().any(|&byte| byte != 0) {
+    if seq <= after || seq.0 > LAST_SEQ || durable > offset || padding.iter().any(|&byte| byte != 0) {
         return Err(NoFrame::Field);
     }
     Ok(Frame { seq, record: FRAME_BYTES, length })

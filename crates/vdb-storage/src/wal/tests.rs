@@ -20,12 +20,11 @@ fn golden() -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
+/// Records, and where a torn tail begins.
+type Found = (Vec<(SeqNo, Vec<u8>)>, Option<u64>);
+
 /// All records of a folder with one log file of these bytes, or the error.
-fn read(
-    bytes: &[u8],
-    number: u64,
-    from: SeqNo,
-) -> Result<(Vec<(SeqNo, Vec<u8>)>, Option<u64>), StorageError> {
+fn read(bytes: &[u8], number: u64, from: SeqNo) -> Result<Found, StorageError> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(file_name(number)), bytes).unwrap();
     let mut reader = WalReader::new(Arc::new(OsFiles), folder.path().to_owned(), from);
@@ -81,6 +80,7 @@ fn headers_that_are_refused() {
     check(12, b'X', true, "kind \"XAL \"");
     check(16, 4, true, "it says that it is log file 4");
     check(50, 1, true, "malformed at byte 50");
+    check(31, 0x81, true, "have numbers from 9295429630892703753 on");
     // Without anything behind it, a header that is not valid is that of a file that was being made; a newer version is not.
     let mut bytes = golden()[..64].to_vec();
     bytes[20] = 9;
@@ -129,6 +129,14 @@ fn a_log_that_begins_too_late_or_has_a_gap_is_no_empty_one() {
     reader.read().unwrap();
     reader.read().unwrap();
     assert!(matches!(reader.read(), Err(StorageError::Trimmed { wanted: SeqNo(3), .. })));
+}
+
+/// Found by fuzzing: a number that nothing can come after.
+#[test]
+fn the_greatest_number_is_no_records() {
+    let mut bytes = golden()[..HEADER_BYTES].to_vec();
+    put_frame(&mut bytes, 0x0123_4567_89ab_cdef, 64, 64, SeqNo(u64::MAX), b"last");
+    assert_eq!(read(&bytes, 3, SeqNo(9)).unwrap(), (vec![], Some(64)));
 }
 
 proptest! {
