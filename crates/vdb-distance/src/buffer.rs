@@ -2,11 +2,18 @@
 //! never straddle one more line than they need. From 2 MiB on it starts on a huge page and asks the kernel for
 //! huge pages: a search that jumps around in such a buffer spends much of its time on address translation
 //! otherwise. The alignment is a function of the capacity alone, so the layout to free is known.
+//!
+//! A buffer can also read numbers in place that somebody else owns, a mapped file for example, until it is written to: then
+//! it copies them into memory of its own.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Bytes that a buffer reads in place, and keeps alive: a mapped file, say.
+pub type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// Size and alignment of a huge page; also the smallest allocation that gets any.
 const HUGE_PAGE: usize = 2 << 20;
@@ -29,14 +36,16 @@ impl<T: sealed::Sealed> Element for T {}
 
 /// A vector of numbers aligned to 64 bytes, or to 2 MiB once it is that large. It reads as a slice.
 pub struct AlignedVec<T: Element> {
-    /// Dangling while `capacity` is 0, otherwise from `alloc` with `layout(capacity)`.
+    /// From `alloc` with `layout(capacity)` while that is not 0; otherwise into the owner's bytes, or dangling without one.
     start: NonNull<T>,
     /// The first `len` elements are initialised.
     len: usize,
     capacity: usize,
+    /// Whose bytes these are; only with a capacity of 0.
+    owner: Option<Owner>,
 }
 
-// SAFETY: the buffer is owned and holds plain numbers, which are `Send` and `Sync`.
+// SAFETY: the buffer holds plain numbers, which are `Send` and `Sync`; they are its own, or an owner's that is both.
 unsafe impl<T: Element> Send for AlignedVec<T> {}
 // SAFETY: as above; a shared reference gives shared access to the numbers only.
 unsafe impl<T: Element> Sync for AlignedVec<T> {}
@@ -44,7 +53,29 @@ unsafe impl<T: Element> Sync for AlignedVec<T> {}
 impl<T: Element> AlignedVec<T> {
     /// An empty buffer; allocates nothing.
     pub const fn new() -> AlignedVec<T> {
-        AlignedVec { start: NonNull::dangling(), len: 0, capacity: 0 }
+        AlignedVec { start: NonNull::dangling(), len: 0, capacity: 0, owner: None }
+    }
+
+    /// The numbers that `owner`'s bytes are, little-endian, read in place: nothing is copied until the buffer is written to.
+    /// `None` when they do not begin on a cache line, or are no whole number of elements.
+    pub fn shared(owner: Owner) -> Option<AlignedVec<T>> {
+        let bytes: &[u8] = (*owner).as_ref();
+        if bytes.is_empty() {
+            return Some(AlignedVec::new());
+        }
+        let fits = bytes.as_ptr().addr().is_multiple_of(LINE) && bytes.len().is_multiple_of(size_of::<T>());
+        if !fits || cfg!(target_endian = "big") && size_of::<T>() > 1 {
+            return None;
+        }
+        // The slice is borrowed from the owner, which is not moved out of its allocation and never borrowed mutably while
+        // this buffer keeps it: it stays valid as a borrow would that lasts as long.
+        let (start, len) = (NonNull::from(bytes).cast(), bytes.len() / size_of::<T>());
+        Some(AlignedVec { start, len, capacity: 0, owner: Some(owner) })
+    }
+
+    /// Whether its numbers are somebody else's, read in place.
+    pub fn is_shared(&self) -> bool {
+        self.owner.is_some()
     }
 
     /// An empty buffer with room for exactly `capacity` elements.
@@ -67,7 +98,7 @@ impl<T: Element> AlignedVec<T> {
         self.len == 0
     }
 
-    /// Elements that fit without another allocation.
+    /// Elements that fit without another allocation; 0 while they are somebody else's.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -157,6 +188,7 @@ impl<T: Element> AlignedVec<T> {
         self.free();
         self.start = start;
         self.capacity = capacity;
+        self.owner = None;
     }
 
     /// Frees the allocation, leaving `start` and `capacity` for the caller to replace.
@@ -212,7 +244,8 @@ impl<T: Element> Deref for AlignedVec<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the first `len` elements are initialised; a dangling start is aligned and goes with length 0.
+        // SAFETY: the first `len` elements are initialised, or are the bytes of an owner that lives as long, of which every
+        // pattern is a number; a dangling start is aligned and goes with length 0.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -220,15 +253,24 @@ impl<T: Element> Deref for AlignedVec<T> {
 impl<T: Element> DerefMut for AlignedVec<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
+        if self.owner.is_some() {
+            self.reallocate(self.len);
+        }
         // SAFETY: as for `deref`; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Element> Clone for AlignedVec<T> {
-    /// The copy has no spare room.
+    /// The copy has no spare room, and reads in place what this one does.
     fn clone(&self) -> AlignedVec<T> {
-        AlignedVec::from(self.as_slice())
+        match &self.owner {
+            None => AlignedVec::from(self.as_slice()),
+            Some(owner) => {
+                let owner = Some(Arc::clone(owner));
+                AlignedVec { start: self.start, len: self.len, capacity: 0, owner }
+            }
+        }
     }
 }
 

@@ -70,7 +70,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use buffer::{AlignedVec, Element};
+pub use buffer::{AlignedVec, Element, Owner};
 pub use dispatch::{Isa, Kernels, ParseIsaError, Sum, dot, l1, l2_squared};
 pub use matrix::Matrix;
 pub use metric::{

@@ -80,6 +80,54 @@ fn too_many_more_elements_overflow() {
     AlignedVec::from(&[1_u8][..]).resize(usize::MAX, 0);
 }
 
+/// Bytes that begin on a cache line, `shift` bytes later than that.
+struct Shifted(AlignedVec<u8>, usize);
+
+impl AsRef<[u8]> for Shifted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[self.1..]
+    }
+}
+
+fn shifted(bytes: &[u8], shift: usize) -> Owner {
+    let mut all = AlignedVec::new();
+    all.resize(shift, 0);
+    all.extend_from_slice(bytes);
+    Arc::new(Shifted(all, shift))
+}
+
+#[test]
+fn somebody_elses_numbers_are_read_in_place_until_written_to() {
+    let bytes: Vec<u8> = (1..=3u32).flat_map(u32::to_le_bytes).collect();
+    let owner = shifted(&bytes, 64);
+    let shared = AlignedVec::<u32>::shared(Arc::clone(&owner)).unwrap();
+    assert!(std::ptr::eq(shared.as_ptr().cast(), (*owner).as_ref().as_ptr()));
+    assert_eq!((&shared[..], shared.bytes(), shared.is_shared()), (&[1, 2, 3][..], 0, true));
+    let mut written = shared.clone();
+    assert!(written.is_shared());
+    written[1] = 9;
+    assert!(!written.is_shared() && written.capacity() == 3);
+    assert_eq!((&written[..], &shared[..]), (&[1, 9, 3][..], &[1, 2, 3][..]));
+    let mut longer = shared.clone();
+    longer.extend_from_slice(&[4]);
+    assert_eq!((&longer[..], longer.is_shared()), (&[1, 2, 3, 4][..], false));
+    let mut shorter = shared.clone();
+    shorter.truncate(2);
+    shorter.shrink_to_fit();
+    assert_eq!((&shorter[..], shorter.is_shared()), (&[1, 2][..], true));
+    drop((owner, shared));
+    assert_eq!(&shorter[..], &[1, 2], "it keeps the owner");
+}
+
+#[test]
+fn what_cannot_be_read_in_place_is_refused() {
+    assert!(AlignedVec::<f32>::shared(shifted(&[0; 7], 0)).is_none());
+    assert!(AlignedVec::<u8>::shared(shifted(&[0; 7], 0)).is_some());
+    assert!(AlignedVec::<u8>::shared(shifted(&[0; 7], 4)).is_none());
+    let empty = AlignedVec::<f32>::shared(shifted(&[], 0)).unwrap();
+    assert!(empty.is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Extend(Vec<u16>),
@@ -107,8 +155,16 @@ fn change() -> impl Strategy<Value = Change> {
 
 proptest! {
     #[test]
-    fn behaves_like_vec(changes in proptest::collection::vec(change(), 0..40)) {
-        let (mut buffer, mut model) = (AlignedVec::new(), Vec::new());
+    fn behaves_like_vec(
+        start in proptest::option::of(proptest::collection::vec(any::<u16>(), 0..90)),
+        changes in proptest::collection::vec(change(), 0..40),
+    ) {
+        let mut buffer = AlignedVec::new();
+        if let Some(values) = &start {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            buffer = AlignedVec::shared(shifted(&bytes, 128)).unwrap();
+        }
+        let mut model = start.unwrap_or_default();
         for change in changes {
             match change {
                 Change::Extend(values) => {
@@ -131,7 +187,7 @@ proptest! {
                 Change::Set(..) => {}
                 Change::Shrink => {
                     buffer.shrink_to_fit();
-                    prop_assert_eq!(buffer.capacity(), model.len());
+                    prop_assert!(buffer.is_shared() || buffer.capacity() == model.len());
                 }
                 Change::Clear => {
                     buffer.clear();
@@ -139,11 +195,12 @@ proptest! {
                 }
                 Change::Clone => {
                     buffer = buffer.clone();
-                    prop_assert_eq!(buffer.capacity(), model.len());
+                    prop_assert!(buffer.is_shared() || buffer.capacity() == model.len());
                 }
             }
             prop_assert_eq!(&buffer[..], &model[..]);
-            prop_assert!(is_aligned(&buffer) && buffer.capacity() >= buffer.len());
+            prop_assert!(is_aligned(&buffer));
+            prop_assert!(buffer.is_shared() || buffer.capacity() >= buffer.len());
         }
     }
 }

@@ -34,6 +34,10 @@ impl File for Handle {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let hook = std::mem::take(&mut self.files.state().before_write);
+        if let Some(hook) = hook.0 {
+            hook();
+        }
         match self.call() {
             Ok(mut state) => state.write(self.id, bytes, offset),
             Err(error) => {

@@ -11,7 +11,8 @@ use disk::{Change, Disk, Id};
 use handle::Handle;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,8 +45,19 @@ struct State {
     live: Disk,
     locked: BTreeSet<PathBuf>,
     calls: u64,
-    failing: Option<(u64, ErrorKind)>,
+    failing: BTreeMap<u64, ErrorKind>,
+    before_write: Hook,
     capacity: u64,
+}
+
+/// Called before the next write.
+#[derive(Default)]
+struct Hook(Option<Box<dyn FnOnce() + Send>>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hook").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Default for SimFiles {
@@ -67,7 +79,8 @@ impl SimFiles {
             live: disk,
             locked: BTreeSet::new(),
             calls: 0,
-            failing: None,
+            failing: BTreeMap::new(),
+            before_write: Hook::default(),
             capacity: u64::MAX,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -90,7 +103,13 @@ impl SimFiles {
     /// Makes the `n`-th call from now on fail, the next one for 1: with this error, and, if it is a write, after half of it.
     pub fn fail(&self, n: u64, kind: ErrorKind) {
         let mut state = self.state();
-        state.failing = Some((state.calls + n, kind));
+        let call = state.calls + n;
+        state.failing.insert(call, kind);
+    }
+
+    /// Calls `hook` when the next write begins: what other threads may do meanwhile.
+    pub fn before_next_write(&self, hook: impl FnOnce() + Send + 'static) {
+        self.state().before_write = Hook(Some(Box::new(hook)));
     }
 
     /// From now on files hold at most this many bytes together; more is `StorageFull`, after what there is room for.
@@ -148,12 +167,10 @@ impl SimFiles {
     fn call(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         state.calls += 1;
-        match state.failing {
-            Some((call, kind)) if call == state.calls => {
-                state.failing = None;
-                Err(io::Error::new(kind, "made to fail"))
-            }
-            _ => Ok(state),
+        let call = state.calls;
+        match state.failing.remove(&call) {
+            Some(kind) => Err(io::Error::new(kind, "made to fail")),
+            None => Ok(state),
         }
     }
 }

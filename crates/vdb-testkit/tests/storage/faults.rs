@@ -155,6 +155,51 @@ fn records_behind_a_failed_one_fail() {
     );
 }
 
+/// So is one that comes while the write that fails is under way.
+#[test]
+fn records_that_come_while_one_fails_fail() {
+    let files = SimFiles::new();
+    let backend = store(&files);
+    backend.create().unwrap();
+    let log = backend.open_log(SeqNo::FIRST).unwrap();
+    let kept = log.append(b"kept").unwrap();
+    log.commit(kept, Durability::Synced).unwrap();
+    let one = log.append(b"one").unwrap();
+    files.fail(1, ErrorKind::StorageFull);
+    let other = Arc::clone(&log);
+    files.before_next_write(move || {
+        other.append(b"two").unwrap();
+    });
+    let two = one.next();
+    for seq in [one, two] {
+        assert!(matches!(log.commit(seq, Durability::Synced), Err(StorageError::Io { .. })), "{seq}");
+    }
+    let three = log.append(b"three").unwrap();
+    log.commit(three, Durability::Synced).unwrap();
+    let expected = [(kept, b"kept".to_vec()), (three, b"three".to_vec())];
+    assert_eq!(conformance::records(&backend, SeqNo::FIRST), expected);
+}
+
+/// When what was written in part cannot be cut off, it is unknown what is there.
+#[test]
+fn a_write_that_cannot_be_undone_stops_the_log() {
+    let files = SimFiles::new();
+    let backend = store(&files);
+    backend.create().unwrap();
+    let log = backend.open_log(SeqNo::FIRST).unwrap();
+    let kept = log.append(b"kept").unwrap();
+    log.commit(kept, Durability::Synced).unwrap();
+    let seq = log.append(&[1; 100]).unwrap();
+    files.fail(1, ErrorKind::Other);
+    files.fail(2, ErrorKind::Other);
+    assert!(matches!(log.commit(seq, Durability::Written), Err(StorageError::Stopped { .. })));
+    assert!(matches!(log.append(b"more"), Err(StorageError::Stopped { .. })));
+    let mut reader = store(&files).read_log(SeqNo::FIRST);
+    assert_eq!(reader.read().unwrap(), Some((kept, &b"kept"[..])));
+    assert_eq!(reader.read().unwrap(), None);
+    assert!(reader.torn_tail().is_some());
+}
+
 /// After a failed sync nobody knows what is on disk: nothing is written until the store is opened again.
 #[test]
 fn a_failed_sync_stops_the_log() {
