@@ -131,6 +131,18 @@ fn a_log_that_begins_too_late_or_has_a_gap_is_no_empty_one() {
     assert!(matches!(reader.read(), Err(StorageError::Trimmed { wanted: SeqNo(3), .. })));
 }
 
+#[test]
+fn fields_of_frames_that_no_writer_makes() {
+    let check = |seq: u64, durable: u64| {
+        let mut bytes = golden();
+        put_frame(&mut bytes, 0x0123_4567_89ab_cdef, 120, durable, SeqNo(seq), b"more");
+        read(&bytes, 3, SeqNo(9)).unwrap().1
+    };
+    assert_eq!(check(12, 120), None);
+    assert_eq!(check(11, 120), Some(120), "a number twice");
+    assert_eq!(check(12, 121), Some(120), "durable before it is written");
+}
+
 /// Found by fuzzing: a number that nothing can come after.
 #[test]
 fn the_greatest_number_is_no_records() {

@@ -107,10 +107,9 @@ impl Wal {
         if let Some(&last) = numbers.last()
             && OpenFile::open(&*files, &folder, last, true)?.is_none()
         {
-            // Never used. Its name is to be free for good before it is given again.
+            // Never used; its name is given again.
             let path = folder.join(file_name(last));
             files.remove(&path).map_err(StorageError::io(&path))?;
-            files.sync_folder(&folder).map_err(StorageError::io(&folder))?;
             numbers.pop();
         }
         if let Some(&last) = numbers.last()
