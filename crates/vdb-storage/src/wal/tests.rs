@@ -132,6 +132,30 @@ fn a_log_that_begins_too_late_or_has_a_gap_is_no_empty_one() {
 }
 
 #[test]
+fn damage_before_the_length_that_the_next_header_tells() {
+    let check = |change: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalDir::new(Arc::new(OsFiles), folder.path(), 1).with_wal_file_bytes(100);
+        let log = store.open_log(SeqNo::FIRST).unwrap();
+        for _ in 0..3 {
+            let seq = log.append(&[7; 80]).unwrap();
+            log.commit(seq, Durability::Synced).unwrap();
+        }
+        let path = folder.path().join(file_name(2));
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        let mut reader = store.read_log(SeqNo::FIRST);
+        assert!(reader.read().unwrap().is_some());
+        let message = reader.read().unwrap_err().to_string();
+        assert!(message.contains("wal-00000000000000000002") && message.contains(expected), "{message}");
+    };
+    check(&|bytes| *bytes.last_mut().unwrap() ^= 1, "checksum of the record after number 1");
+    check(&|bytes| bytes.truncate(64), "cut short: 168 bytes expected, 64 found");
+    check(&|bytes| bytes.truncate(100), "no valid record after number 1");
+}
+
+#[test]
 fn fields_of_frames_that_no_writer_makes() {
     let check = |seq: u64, durable: u64| {
         let mut bytes = golden();
