@@ -13,6 +13,7 @@ mod index_parts;
 mod log;
 mod mutate;
 mod quantizers;
+mod segment;
 
 pub use mutate::Mutator;
 
@@ -28,10 +29,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
     Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
     Target { name: "log", run: log::run, seeds: log::seeds },
+    Target { name: "segment_ids", run: segment::ids, seeds: segment::ids_seeds },
     Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
     Target { name: "database_file", run: database::file, seeds: database::file_seeds },
     Target { name: "json", run: database::json, seeds: database::json_seeds },

@@ -95,3 +95,8 @@ fn mutations_follow_from_the_seed_and_differ() {
 fn log_files_survive_mutations() {
     survives("log", 20_000);
 }
+
+#[test]
+fn ids_of_segments_survive_mutations() {
+    survives("segment_ids", 20_000);
+}

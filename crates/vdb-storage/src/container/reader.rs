@@ -10,6 +10,7 @@ use super::{
     HEADER_CHECKSUM, HEADER_KIND, HEADER_RESERVED, HEADER_VERSION, MAGIC, NAME_BYTES, OLDEST_FORMAT_VERSION,
     TABLE_ENTRY_BYTES, align_up, is_valid_name,
 };
+use crate::Region;
 use crate::error::StorageError;
 use std::collections::HashSet;
 use std::fs::File;
@@ -48,6 +49,30 @@ impl ContainerReader<Cursor<Vec<u8>>> {
     /// As [`open`](ContainerReader::open).
     pub fn from_bytes(name: &Path, bytes: Vec<u8>, kind: FileKind) -> Result<Self, StorageError> {
         Self::new(Cursor::new(bytes), name, kind)
+    }
+}
+
+impl ContainerReader<Cursor<Region>> {
+    /// Opens a container that is mapped, or in memory, to read its sections in place; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](ContainerReader::open).
+    pub fn from_region(name: &Path, region: Region, kind: FileKind) -> Result<Self, StorageError> {
+        Self::new(Cursor::new(region), name, kind)
+    }
+
+    /// A section in place, at an address that is a multiple of 64. Its checksum is not compared, so that this takes the same
+    /// time whatever the length: [`verify`](Self::verify) does that for all sections, [`section`](Self::section) for one.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::MissingSection`].
+    pub fn section_in_place(&self, name: &str) -> Result<Region, StorageError> {
+        let entry = self.entry(name)?;
+        // Both were compared with the length of the region when it was opened.
+        let (offset, length) = (entry.offset as usize, entry.length as usize);
+        Ok(self.source.inner.get_ref().slice(offset..offset + length))
     }
 }
 

@@ -4,6 +4,7 @@
 //! values with the checksum made right again, so that the checks behind the checksums are reached.
 
 use super::*;
+use crate::Region;
 use crate::codec::Encode;
 use crate::error::StorageError;
 use proptest::prelude::*;
@@ -204,6 +205,19 @@ fn damage_to_a_section_names_it_and_spares_the_others() {
     streamed.read_exact(&mut [0; 63]).unwrap();
     let error = streamed.read_exact(&mut [0; 1]).unwrap_err();
     assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidData, message));
+}
+
+#[test]
+fn sections_in_place_are_aligned_parts_of_the_region() {
+    let region = Region::from(&sample()[..]);
+    let reader = ContainerReader::from_region(Path::new("file.vdb"), region.clone(), KIND).unwrap();
+    for (name, content) in read_all(&sample()).unwrap() {
+        let section = reader.section_in_place(&name).unwrap();
+        assert_eq!(&*section, content, "{name}");
+        assert!(section.as_ptr().addr().is_multiple_of(64), "{name}");
+        assert!(region.as_ptr_range().contains(&section.as_ptr()), "{name}");
+    }
+    assert!(matches!(reader.section_in_place("absent"), Err(StorageError::MissingSection { .. })));
 }
 
 #[test]
