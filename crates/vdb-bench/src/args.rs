@@ -19,7 +19,7 @@ pub struct Args {
     /// Neighbours to find
     #[arg(long, default_value_t = 10)]
     pub k: usize,
-    /// Rounds; figures are medians over them
+    /// Rounds of each contender, with --resume those of before included; figures are medians over them
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
     /// Threads that search; all build with two
@@ -28,15 +28,19 @@ pub struct Args {
     /// Shortest time to search with one setting, in seconds
     #[arg(long, default_value_t = 1.0)]
     pub seconds: f64,
-    /// Longest time for one contender in one round, in seconds
+    /// Longest time for one contender in one round, in seconds; who needs longer is stopped, has the figures that it came
+    /// to, and is not asked in later rounds
     #[arg(long, default_value_t = 1800.0)]
     pub limit: f64,
     /// Names of contenders, or beginnings of names, comma-separated; all when not given
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// File to write all measurements to
+    /// File to write all measurements to, after each round of each contender
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Go on with the measurements in --out, where there are some: of the same task, machine and commit
+    #[arg(long, requires = "out", conflicts_with = "from")]
+    pub resume: bool,
     /// File to draw the curves into
     #[arg(long)]
     pub svg: Option<PathBuf>,

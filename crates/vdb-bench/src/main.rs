@@ -10,7 +10,7 @@ use std::time::Duration;
 use vdb_bench::args::Args;
 use vdb_bench::contenders::{CONTENDERS, Contender, Kind, chosen};
 use vdb_bench::machine::{Machine, commit};
-use vdb_bench::results::{Entry, Outcome, Results, Round, Task};
+use vdb_bench::results::{Outcome, Results, Round, Task};
 use vdb_bench::{install, plot, process, table};
 
 /// Threads that build an index; `benchmarks/peers.py` has the same number.
@@ -32,11 +32,11 @@ fn main() -> anyhow::Result<()> {
     }
     let results = match (&args.data, &args.set) {
         _ if !args.from.is_empty() => read(&args.from, &contenders)?,
-        (Some(data), Some(set)) => Bench::new(&args, data, set)?.run(&contenders),
+        (Some(data), Some(set)) => Bench::new(&args, data, set)?.run(&contenders)?,
         _ => return Ok(()),
     };
     if let Some(path) = &args.out {
-        write(path, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+        save(path, &results)?;
     }
     if let Some(path) = &args.svg {
         write(path, &plot::svg(&results))?;
@@ -49,22 +49,40 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
+/// Writes results beside their file first, so that a run that is stopped leaves whole ones.
+fn save(path: &Path, results: &Results) -> anyhow::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    write(&part, &(serde_json::to_string_pretty(results)? + "\n"))?;
+    fs::rename(&part, path).with_context(|| path.display().to_string())
+}
+
+/// One file of results.
+fn load(path: &Path) -> anyhow::Result<Results> {
+    let place = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(place)?;
+    serde_json::from_str(&text).with_context(place)
+}
+
+/// Puts entries into the order of the contenders.
+fn order(results: &mut Results) {
+    results.entries.sort_by_key(|entry| CONTENDERS.iter().position(|contender| contender.name == entry.name));
+}
+
 /// Earlier results, of the chosen contenders.
 fn read(paths: &[PathBuf], contenders: &[&Contender]) -> anyhow::Result<Results> {
     let mut joined: Option<Results> = None;
     for path in paths {
-        let place = || path.display().to_string();
-        let text = fs::read_to_string(path).with_context(place)?;
-        let results: Results = serde_json::from_str(&text).with_context(place)?;
+        let results = load(path)?;
         match &mut joined {
-            Some(joined) => joined.join(results).with_context(place)?,
+            Some(joined) => joined.join(results).with_context(|| path.display().to_string())?,
             None => joined = Some(results),
         }
     }
     let Some(mut results) = joined else { bail!("--from names no file") };
-    let place = |entry: &Entry| contenders.iter().position(|contender| contender.name == entry.name);
-    results.entries.retain(|entry| place(entry).is_some());
-    results.entries.sort_by_key(place);
+    results.entries.retain(|entry| contenders.iter().any(|contender| contender.name == entry.name));
+    order(&mut results);
     Ok(results)
 }
 
@@ -95,29 +113,8 @@ impl<'a> Bench<'a> {
         Ok(Self { args, data, set, root, vdb, limit })
     }
 
-    fn run(&self, contenders: &[&Contender]) -> Results {
-        let entry = |contender: &&Contender| Entry {
-            name: contender.name.to_owned(),
-            label: contender.label.to_owned(),
-            rounds: Vec::new(),
-        };
-        let mut entries: Vec<Entry> = contenders.iter().map(entry).collect();
-        for number in 1..=self.args.rounds {
-            for (contender, entry) in contenders.iter().zip(&mut entries) {
-                // Who is absent in one round is absent in all.
-                if matches!(entry.outcome(), Outcome::Absent(_)) {
-                    continue;
-                }
-                let round = self.round(contender);
-                let state = match &round.outcome {
-                    Outcome::Measured => "measured".to_owned(),
-                    Outcome::Absent(reason) => format!("absent: {reason}"),
-                    Outcome::Failed(reason) => format!("failed: {reason}"),
-                };
-                eprintln!("round {number} of {}: {} {state}", self.args.rounds, contender.name);
-                entry.rounds.push(round);
-            }
-        }
+    /// What is there already, or nothing of anyone.
+    fn start(&self) -> anyhow::Result<Results> {
         let task = Task {
             set: self.set.to_owned(),
             queries: self.args.queries.clone(),
@@ -125,7 +122,42 @@ impl<'a> Bench<'a> {
             threads: self.args.threads,
             build_threads: BUILD_THREADS,
         };
-        Results { task, machine: Machine::detect(), commit: commit(&self.root), entries }
+        let (machine, commit) = (Machine::detect(), commit(&self.root));
+        let empty = Results { task, machine, commit, entries: Vec::new() };
+        match self.args.out.as_deref().filter(|path| self.args.resume && path.exists()) {
+            Some(path) => {
+                let earlier = load(path)?;
+                earlier.same_run(&empty).with_context(|| format!("--resume of {}", path.display()))?;
+                Ok(earlier)
+            }
+            None => Ok(empty),
+        }
+    }
+
+    fn run(&self, contenders: &[&Contender]) -> anyhow::Result<Results> {
+        let mut results = self.start()?;
+        for number in 1..=self.args.rounds {
+            for contender in contenders {
+                let entry = results.entry_mut(contender.name, contender.label);
+                if entry.rounds.len() >= number as usize || !entry.worth_a_round() {
+                    continue;
+                }
+                let round = self.round(contender);
+                let state = match &round.outcome {
+                    Outcome::Measured => "measured".to_owned(),
+                    Outcome::Stopped(limit) => format!("stopped after {limit} s"),
+                    Outcome::Absent(reason) => format!("absent: {reason}"),
+                    Outcome::Failed(reason) => format!("failed: {reason}"),
+                };
+                eprintln!("round {number} of {}: {} {state}", self.args.rounds, contender.name);
+                entry.push(round);
+                order(&mut results);
+                if let Some(path) = &self.args.out {
+                    save(path, &results)?;
+                }
+            }
+        }
+        Ok(results)
     }
 
     fn round(&self, contender: &Contender) -> Round {
@@ -156,7 +188,7 @@ impl<'a> Bench<'a> {
             command.args([name, &value]);
         }
         let mut round = process::run(&mut command, self.limit);
-        if matches!(contender.kind, Kind::Ours(_)) && round.outcome == Outcome::Measured {
+        if matches!(contender.kind, Kind::Ours(_)) && !round.rows.is_empty() {
             round.version = Some(env!("CARGO_PKG_VERSION").to_owned());
         }
         round

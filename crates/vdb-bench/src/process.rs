@@ -24,15 +24,25 @@ pub fn run(command: &mut Command, limit: Duration) -> Round {
     let lines = lines.join().expect("reading lines does not panic");
     let errors = errors.join().expect("reading lines does not panic");
     let mut round = read(&lines);
-    let failure = match ended {
-        Ok(true) => None,
-        Ok(false) => Some(errors.last().cloned().unwrap_or_else(|| "it failed without a word".to_owned())),
-        Err(reason) => Some(reason),
-    };
-    if let Some(reason) = failure {
-        round.outcome = Outcome::Failed(reason);
+    match ended {
+        End::Well => {}
+        End::Badly => {
+            let last = errors.last().cloned();
+            round.outcome = Outcome::Failed(last.unwrap_or_else(|| "it failed without a word".to_owned()));
+        }
+        // The last line may be half a line.
+        End::AtTheLimit => round.outcome = Outcome::Stopped(limit.as_secs_f64()),
+        End::Unknown(reason) => round.outcome = Outcome::Failed(reason),
     }
     round
+}
+
+/// How a process ended.
+enum End {
+    Well,
+    Badly,
+    AtTheLimit,
+    Unknown(String),
 }
 
 /// Lines that are not empty, whatever bytes are in them.
@@ -42,19 +52,20 @@ fn text_lines(from: impl Read) -> Vec<String> {
     texts.filter(|line| !line.is_empty()).collect()
 }
 
-/// Whether the process ended well; why it was ended else.
-fn wait(child: &mut Child, limit: Duration) -> Result<bool, String> {
+/// Waits for the end, or for `limit` and ends it.
+fn wait(child: &mut Child, limit: Duration) -> End {
     let start = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return Ok(status.success()),
+            Ok(Some(status)) if status.success() => return End::Well,
+            Ok(Some(_)) => return End::Badly,
             Ok(None) if start.elapsed() < limit => thread::sleep(Duration::from_millis(20)),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("not done after {} s", limit.as_secs_f64()));
+                return End::AtTheLimit;
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return End::Unknown(error.to_string()),
         }
     }
 }
@@ -126,7 +137,7 @@ mod tests {
     #[test]
     fn a_process_over_its_limit_is_ended() {
         let round = check(&format!("echo '{ROW}'; exec sleep 600"), Duration::from_millis(300));
-        assert_eq!(round.outcome, Outcome::Failed("not done after 0.3 s".to_owned()));
+        assert_eq!((round.outcome, round.rows.len()), (Outcome::Stopped(0.3), 1));
     }
 
     #[test]

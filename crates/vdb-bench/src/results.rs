@@ -6,32 +6,37 @@ use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
 /// How a round of a contender ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// All settings were measured.
     Measured,
     /// It is not installed; why that is known.
     Absent(String),
-    /// It failed or took too long; its last words.
+    /// It was ended at the limit on its time, of so many seconds; the settings measured by then count.
+    Stopped(f64),
+    /// It failed; its last words.
     Failed(String),
 }
 
 /// What one process said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
+    /// Which round of its contender it is, from 1; 0 until it is added to an entry, and in files from before it was kept.
+    #[serde(default)]
+    pub number: u32,
     /// How it ended.
     pub outcome: Outcome,
     /// Version of the library, where it got as far as that.
     pub version: Option<String>,
-    /// One for each search setting; of a failed round, those before the failure.
+    /// One for each search setting; of a failed or stopped round, those before the end.
     pub rows: Vec<Row>,
 }
 
 impl Round {
     /// A round that said nothing.
     pub fn without_rows(outcome: Outcome) -> Self {
-        Self { outcome, version: None, rows: Vec::new() }
+        Self { number: 0, outcome, version: None, rows: Vec::new() }
     }
 }
 
@@ -75,12 +80,12 @@ pub struct Results {
 }
 
 impl Results {
-    /// Adds the rounds of another run of the same task.
+    /// Whether rounds of `other` may stand beside these.
     ///
     /// # Errors
     ///
     /// The task, the machine or the commit is another.
-    pub fn join(&mut self, other: Self) -> anyhow::Result<()> {
+    pub fn same_run(&self, other: &Self) -> anyhow::Result<()> {
         ensure!(self.task == other.task, "results of different tasks: {:?} and {:?}", self.task, other.task);
         ensure!(self.machine == other.machine, "results of different machines");
         ensure!(
@@ -89,13 +94,31 @@ impl Results {
             self.commit,
             other.commit
         );
+        Ok(())
+    }
+
+    /// Adds the rounds of another run of the same task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::same_run`].
+    pub fn join(&mut self, other: Self) -> anyhow::Result<()> {
+        self.same_run(&other)?;
         for entry in other.entries {
-            match self.entries.iter_mut().find(|own| own.name == entry.name) {
-                Some(own) => own.rounds.extend(entry.rounds),
-                None => self.entries.push(entry),
-            }
+            let own = self.entry_mut(&entry.name, &entry.label);
+            entry.rounds.into_iter().for_each(|round| own.push(round));
         }
         Ok(())
+    }
+
+    /// The rounds of the contender of that name, which has none yet if it is new.
+    pub fn entry_mut(&mut self, name: &str, label: &str) -> &mut Entry {
+        let place = self.entries.iter().position(|own| own.name == name).unwrap_or_else(|| {
+            let (name, label) = (name.to_owned(), label.to_owned());
+            self.entries.push(Entry { name, label, rounds: Vec::new() });
+            self.entries.len() - 1
+        });
+        &mut self.entries[place]
     }
 
     /// The rounds of the contender of that name.
@@ -107,14 +130,33 @@ impl Results {
 impl Entry {
     /// The worst outcome of its rounds: one failure is a failure.
     pub fn outcome(&self) -> Outcome {
-        let outcomes = || self.rounds.iter().map(|round| &round.outcome);
-        let failed = outcomes().find(|outcome| matches!(outcome, Outcome::Failed(_)));
-        let absent = || outcomes().find(|outcome| matches!(outcome, Outcome::Absent(_)));
-        failed.or_else(absent).cloned().unwrap_or(if self.rounds.is_empty() {
-            Outcome::Failed("it was not run".to_owned())
-        } else {
-            Outcome::Measured
-        })
+        let badness = |outcome: &Outcome| match outcome {
+            Outcome::Measured => 0,
+            Outcome::Stopped(_) => 1,
+            Outcome::Absent(_) => 2,
+            Outcome::Failed(_) => 3,
+        };
+        // The first of the worst, so from the end: the last of equals is what `max_by_key` takes.
+        let worst =
+            self.rounds.iter().rev().map(|round| &round.outcome).max_by_key(|outcome| badness(outcome));
+        worst.cloned().unwrap_or_else(|| Outcome::Failed("it was not run".to_owned()))
+    }
+
+    /// Adds a round as the next one.
+    pub fn push(&mut self, round: Round) {
+        let number = self.rounds.len() as u32 + 1;
+        self.rounds.push(Round { number, ..round });
+    }
+
+    /// Whether another round would tell something: one who was absent or too slow is the same in the next.
+    pub fn worth_a_round(&self) -> bool {
+        let hopeless = |round: &Round| matches!(round.outcome, Outcome::Absent(_) | Outcome::Stopped(_));
+        !self.rounds.iter().any(hopeless)
+    }
+
+    /// Whether its figures stand: every round was measured, or at least until it was stopped.
+    fn has_figures(&self) -> bool {
+        matches!(self.outcome(), Outcome::Measured | Outcome::Stopped(_))
     }
 
     /// The version of the last round that told it.
@@ -129,7 +171,7 @@ impl Entry {
 
     /// Median over the rounds of what `value` says of each; none unless it says something of all.
     fn over_rounds(&self, value: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
-        if self.outcome() != Outcome::Measured {
+        if !self.has_figures() {
             return None;
         }
         median(self.rounds.iter().map(value).collect::<Option<Vec<f64>>>()?)
@@ -147,7 +189,7 @@ impl Entry {
 
     /// Each setting that all rounds measured, with the medians of its figures.
     pub fn settings(&self) -> Vec<Row> {
-        let Some(first) = self.rounds.first().filter(|_| self.outcome() == Outcome::Measured) else {
+        let Some(first) = self.rounds.first().filter(|_| self.has_figures()) else {
             return Vec::new();
         };
         let of = |param: usize, value: fn(&Row) -> Option<f64>| {
@@ -310,6 +352,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_measured_before_the_limit_counts() {
+        let stopped = Round { outcome: Outcome::Stopped(60.0), ..measured(&[(0.9, 10.0), (0.96, 4.0)]) };
+        let check = |rounds: Vec<Round>, outcome: Outcome, speeds: [Option<f64>; 3]| {
+            let entry = entry(rounds);
+            assert_eq!(entry.outcome(), outcome);
+            assert_eq!([0.9, 0.96, 0.97].map(|recall| entry.qps_at(recall).map(f64::round)), speeds);
+            assert_eq!(entry.worth_a_round(), outcome == Outcome::Measured);
+        };
+        let full = measured(&[(0.9, 20.0), (0.96, 6.0), (0.99, 1.0)]);
+        check(vec![stopped.clone()], Outcome::Stopped(60.0), [Some(10.0), Some(4.0), None]);
+        check(vec![full.clone(), stopped], Outcome::Stopped(60.0), [Some(15.0), Some(5.0), None]);
+        check(vec![Round::without_rows(Outcome::Stopped(60.0))], Outcome::Stopped(60.0), [None; 3]);
+        let full = [full.clone(), full];
+        check(full.to_vec(), Outcome::Measured, [Some(20.0), Some(6.0), Some(3.0)]);
+    }
+
+    #[test]
     fn runs_of_one_task_are_joined() {
         let mut one = results(&[("a", Outcome::Measured, &[(0.9, 10.0)])]);
         let two =
@@ -317,6 +376,8 @@ pub(crate) mod tests {
         one.join(two.clone()).unwrap();
         assert_eq!(one.entries.len(), 2);
         assert_eq!(one.entry("a").unwrap().qps_at(0.9), Some(20.0));
+        let numbers = |name: &str| one.entry(name).unwrap().rounds.iter().map(|round| round.number).collect();
+        assert_eq!((numbers("a"), numbers("b")), (vec![0, 2], vec![1]), "the first was never added");
         for spoil in [
             |other: &mut Results| other.task.k = 100,
             |other: &mut Results| other.commit = "def".into(),
@@ -334,6 +395,7 @@ pub(crate) mod tests {
             ("a", Outcome::Measured, &[(0.9, 10.0)]),
             ("b", Outcome::Absent("gone".into()), &[]),
             ("c", Outcome::Failed("broke".into()), &[(0.5, 1.0)]),
+            ("d", Outcome::Stopped(0.5), &[(0.5, 1.0)]),
         ]);
         let text = serde_json::to_string(&results).unwrap();
         assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);

@@ -1,4 +1,5 @@
-//! The results as a markdown table. Who is absent or failed has no figures, but a row that says so.
+//! The results as a markdown table. Who is absent or failed has no figures, but a row that says so; who was stopped at the
+//! limit on its time has those that it came to, and says so, too.
 
 use crate::contenders::REFERENCE;
 use crate::results::{Entry, Outcome, Results};
@@ -24,7 +25,8 @@ pub fn markdown(results: &Results) -> String {
         results.machine.line()
     );
     let speeds: String = RECALLS.iter().map(|recall| format!(" QPS @{recall:.2} |")).collect();
-    let columns = ["× hnswlib", "build s", "MB", "p50 / p99 µs", "distances", "hops", "ns a distance"];
+    let columns =
+        ["rounds", "× hnswlib", "build s", "MB", "p50 / p99 µs", "distances", "hops", "ns a distance"];
     let heads = columns.join(" | ");
     let rule = "---|".repeat(RECALLS.len() + columns.len() + 1);
     // Writing to a String does not fail.
@@ -32,11 +34,17 @@ pub fn markdown(results: &Results) -> String {
     for entry in &results.entries {
         let cells = match entry.outcome() {
             Outcome::Measured => measured(entry, results.entry(REFERENCE)),
+            Outcome::Stopped(limit) if entry.settings().is_empty() => format!("stopped after {limit} s"),
+            Outcome::Stopped(_) => measured(entry, results.entry(REFERENCE)),
             Outcome::Absent(reason) => format!("absent: {}", cell(&reason)),
             Outcome::Failed(reason) => format!("failed: {}", cell(&reason)),
         };
         let version = entry.version().map_or_else(String::new, |version| format!(" {version}"));
-        let _ = writeln!(text, "| {}{} | {cells} |", cell(&entry.label), cell(&version));
+        let stopped = match entry.outcome() {
+            Outcome::Stopped(limit) if !entry.settings().is_empty() => format!(", stopped after {limit} s"),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "| {}{}{stopped} | {cells} |", cell(&entry.label), cell(&version));
     }
     let _ =
         writeln!(text, "\nLatency, distances and hops: of the first setting with recall {TYPICAL} or more.");
@@ -60,6 +68,7 @@ fn measured(entry: &Entry, reference: Option<&Entry>) -> String {
     let typical_of = |value: fn(&crate::protocol::Row) -> Option<f64>| typical.as_ref().and_then(value);
     let latency = [typical_of(|row| row.p50_us), typical_of(|row| row.p99_us)].map(|value| of(value, 0));
     let mut cells: Vec<String> = speeds.map(|speed| of(speed, 0)).to_vec();
+    cells.push(entry.rounds.len().to_string());
     cells.push(ratios.join(" / "));
     cells.push(of(entry.build_s(), 1));
     cells.push(of(entry.rss_mb(), 0));
@@ -112,16 +121,20 @@ mod tests {
             ("ours", Outcome::Measured, &[(0.9, 40_000.0), (0.96, 12_000.0)]),
             ("hnswlib", Outcome::Measured, &[(0.9, 20_000.0), (0.99, 5_000.0)]),
             ("gone", Outcome::Absent("No module named 'gone'".into()), &[]),
+            ("slow", Outcome::Stopped(90.0), &[(0.95, 70.0)]),
+            ("slower", Outcome::Stopped(90.5), &[]),
             ("broken", Outcome::Failed("bad | worse".into()), &[(0.99, 1_000_000.0)]),
         ]);
         let text = markdown(&results);
         let row = |name: &str| {
-            let row = text.lines().find(|line| line.starts_with(&format!("| {name} <&> 1.2 |")));
+            let row = text.lines().find(|line| line.starts_with(&format!("| {name} <&> 1.2")));
             row.unwrap_or_else(|| panic!("no row of {name}: {text}")).to_owned()
         };
         assert!(row("ours").contains("| 40,000 | 14,6"), "{text}");
-        assert!(row("ours").contains("| – | 2.00 / "), "0.99 is not reached: {text}");
-        assert!(row("hnswlib").contains("| 1.00 / 1.00 / 1.00 | 2.0 | 30 |"), "{text}");
+        assert!(row("ours").contains("| – | 1 | 2.00 / "), "0.99 is not reached: {text}");
+        assert!(row("hnswlib").contains("| 1 | 1.00 / 1.00 / 1.00 | 2.0 | 30 |"), "{text}");
+        assert!(row("slow").starts_with("| slow <&> 1.2, stopped after 90 s | 70 | 70 | – | 1 |"), "{text}");
+        assert_eq!(row("slower"), "| slower <&> 1.2 | stopped after 90.5 s |");
         assert_eq!(row("gone"), "| gone <&> 1.2 | absent: No module named 'gone' |");
         assert_eq!(row("broken"), "| broken <&> 1.2 | failed: bad \\| worse |");
     }

@@ -18,14 +18,18 @@ const ROWS: &str = r#"rows() {
 "#;
 
 /// Stands in for Python: `$3` is the name of the peer.
-const PEERS: &str = r#"case "$3" in
+const PEERS: &str = r#"echo "$3" >> "$0.calls"
+case "$3" in
   hnswlib) echo '{"version": "0.8.0"}'; rows 2000 ;;
   scann) echo '{"absent": "No module named scann"}' ;;
   voyager) echo '{"version": "2"}'; rows 1; echo Traceback >&2; echo "RuntimeError: out of luck" >&2; exit 1 ;;
-  zvec) exec sleep 600 ;;
+  zvec) rows 500; exec sleep 600 ;;
+  lancedb) exec sleep 600 ;;
   *) echo "$@" >&2; exit 2 ;;
 esac
 "#;
+
+const SHARED: &str = "--data sets --set small --venv venv --vdb ./vdb --limit 2 --seconds 0";
 
 struct Bench {
     folder: TempDir,
@@ -59,8 +63,7 @@ impl Bench {
 
     /// Runs all kinds of contenders; the table.
     fn measure(&self, arguments: &str) -> String {
-        let shared = "--data sets --set small --venv venv --vdb ./vdb --limit 5 --seconds 0";
-        let output = self.run(&format!("{shared} {arguments}"));
+        let output = self.run(&format!("{SHARED} {arguments}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -74,14 +77,15 @@ fn row<'a>(table: &'a str, beginning: &str) -> &'a str {
 #[test]
 fn everyone_is_reported_as_what_happened() {
     let bench = Bench::new();
-    let only = "--only vdb-hnsw,hnswlib,scann,voyager,zvec --rounds 2";
+    let only = "--only vdb-hnsw,hnswlib,scann,voyager,zvec,lancedb --rounds 2";
     let table = bench.measure(&format!("{only} --out out.json --svg out.svg"));
     let ours = format!("vector_db_rs HNSW {} | 4,000 |", env!("CARGO_PKG_VERSION"));
-    assert!(row(&table, &ours).contains("| 2.00 / "), "{table}");
+    assert!(row(&table, &ours).contains("| 2 | 2.00 / "), "{table}");
     assert!(row(&table, "hnswlib 0.8.0 | 2,000 |").contains("| 3.5 | 12 |"), "{table}");
     assert_eq!(row(&table, "ScaNN"), "| ScaNN | absent: No module named scann |");
     assert_eq!(row(&table, "Voyager"), "| Voyager 2 | failed: RuntimeError: out of luck |");
-    assert_eq!(row(&table, "zvec"), "| zvec HNSW | failed: not done after 5 s |");
+    assert!(row(&table, "zvec HNSW, stopped after 2 s | 500 |").contains("| 1 | 0.25 / "), "{table}");
+    assert_eq!(row(&table, "LanceDB"), "| LanceDB IVF_HNSW_SQ | stopped after 2 s |");
 
     let json: Value = serde_json::from_slice(&fs::read(bench.path("out.json")).unwrap()).unwrap();
     assert_eq!(json["task"]["set"], "small");
@@ -95,9 +99,13 @@ fn everyone_is_reported_as_what_happened() {
         .iter()
         .map(|entry| entry["rounds"].as_array().unwrap().len())
         .collect();
-    assert_eq!(rounds, [2, 2, 1, 2, 2], "who is absent is asked once");
+    assert_eq!(rounds, [2, 2, 1, 2, 1, 1], "who is absent or too slow is asked once");
+    let outcome = |place: usize| &json["entries"][place]["rounds"][0]["outcome"];
+    assert_eq!([outcome(4), outcome(5)].map(|outcome| outcome["stopped"].as_f64()), [Some(2.0); 2]);
+    let numbers = [0, 1].map(|round| json["entries"][1]["rounds"][round]["number"].as_u64());
+    assert_eq!(numbers, [Some(1), Some(2)]);
     let svg = fs::read_to_string(bench.path("out.svg")).unwrap();
-    assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+    assert_eq!(svg.matches("<polyline").count(), 3, "{svg}");
     assert_eq!(svg.matches("not measured").count(), 3, "{svg}");
 
     // The same from the file, and parts of it.
@@ -105,6 +113,49 @@ fn everyone_is_reported_as_what_happened() {
     assert_eq!(String::from_utf8(again.stdout).unwrap(), table);
     let part = String::from_utf8(bench.run("--from out.json --only hnswlib").stdout).unwrap();
     assert!(part.contains("| hnswlib 0.8.0 |") && !part.contains("ScaNN"), "{part}");
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_where_it_was() {
+    let bench = Bench::new();
+    // The third contender takes the whole run with it, in the first round only.
+    let killer = "[ \"$3\" != voyager ] || [ -e killed ] || { touch killed; kill -9 $PPID; exit 1; }";
+    bench.script("venv/bin/python", &format!("{killer}\n{PEERS}"));
+    let arguments = format!("{SHARED} --only vdb-hnsw,hnswlib,voyager --out out.json");
+    let output = bench.run(&arguments);
+    assert!(!output.status.success() && output.stdout.is_empty(), "it was not killed");
+    let rounds = || -> Vec<(String, usize)> {
+        let json: Value = serde_json::from_slice(&fs::read(bench.path("out.json")).unwrap()).unwrap();
+        let entry = |entry: &Value| {
+            (entry["name"].as_str().unwrap().to_owned(), entry["rounds"].as_array().unwrap().len())
+        };
+        json["entries"].as_array().unwrap().iter().map(entry).collect()
+    };
+    let named = |rounds: &[(&str, usize)]| -> Vec<(String, usize)> {
+        rounds.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+    };
+    assert_eq!(rounds(), named(&[("vdb-hnsw", 1), ("hnswlib", 1)]));
+
+    // What is there is not measured again; what comes later stands in its place.
+    let resume = |more: &str| bench.measure(&format!("{more} --out out.json --resume"));
+    let table = resume("--only vdb-hnsw,hnswlib,voyager --rounds 1");
+    assert_eq!(rounds(), named(&[("vdb-hnsw", 1), ("hnswlib", 1), ("voyager", 1)]));
+    assert!(row(&table, "Voyager 2").contains("failed"), "{table}");
+    resume("--only vdb-flat-batch --rounds 1");
+    let table = resume("--only hnswlib --rounds 2");
+    let expected = [("vdb-hnsw", 1), ("vdb-flat-batch", 1), ("hnswlib", 2), ("voyager", 1)];
+    assert_eq!(rounds(), named(&expected));
+    assert!(row(&table, "vector_db_rs HNSW").contains("| 1 | 2.00 / "), "{table}");
+    let calls = fs::read_to_string(bench.path("venv/bin/python.calls")).unwrap();
+    assert_eq!(calls.lines().collect::<Vec<_>>(), ["hnswlib", "voyager", "hnswlib"]);
+
+    // Another task is refused before anything runs, and a run without --resume starts anew.
+    let output = bench.run(&format!("{SHARED} --k 7 --only hnswlib --out out.json --resume"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("different tasks"), "{said}");
+    assert_eq!(rounds(), named(&expected));
+    bench.measure("--only hnswlib --rounds 1 --out out.json");
+    assert_eq!(rounds(), named(&[("hnswlib", 1)]));
 }
 
 #[test]
@@ -142,6 +193,7 @@ fn wrong_arguments_are_refused() {
     check("--data sets --set small --vdb ./vdb --limit=-1", "--limit is -1");
     check("--data sets --set small --vdb ./vdb --rounds 0", "rounds");
     check("--data sets", "--set");
+    check("--data sets --set small --resume", "--out");
     check("--from absent.json", "absent.json");
     fs::write(bench.path("bad.json"), "{}").unwrap();
     check("--from bad.json", "bad.json");
