@@ -33,6 +33,7 @@ mod ivf;
 mod live;
 mod lsh;
 mod request;
+mod select;
 #[cfg(test)]
 mod testing;
 mod top_k;

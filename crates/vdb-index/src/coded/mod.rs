@@ -13,7 +13,6 @@ mod codec;
 mod kind;
 mod placement;
 mod scan;
-mod select;
 #[cfg(test)]
 mod tests;
 

@@ -82,6 +82,13 @@ impl Codes {
         query.gather(&self.sketches, rows, out);
     }
 
+    /// The same of rows `first`, `first + 1` and so on, as many as there are and as `out` holds.
+    pub(super) fn differing_bits_from(&self, query: &BinaryQuery, first: usize, out: &mut [f32]) {
+        let bytes = self.sketcher.code_bytes();
+        let rows = out.len().min((self.sketches.len() / bytes).saturating_sub(first));
+        query.distances(&self.sketches[first * bytes..][..rows * bytes], &mut out[..rows]);
+    }
+
     /// Prepares bounds for a placed query, without the lift; `None` where there are no codes.
     pub(super) fn query(&self, placed: &[f32]) -> Option<BoundedQuery> {
         // With unit vectors and a common centre, distances order like cosines.

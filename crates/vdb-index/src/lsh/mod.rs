@@ -8,8 +8,8 @@
 //! A query looks into buckets in the order of how little its projections would have to move to fall into them, over
 //! all tables at once (`probe`), and gathers a pool of rows, sixteen times as many as it is to compare. Sketches of 256
 //! signs rank the pool; the best are compared by eight-bit codes, whose bounds leave hardly more than the hits for
-//! exact comparison (`search`, `codes`). The answer is the nearest of the rows compared. Where probing would look at
-//! more rows than match, all matching rows are the pool.
+//! exact comparison (`search`, `codes`). The answer is the nearest of the rows compared. Where the
+//! pool would be more than one in twenty of the matching rows, all of them are.
 
 mod buckets;
 mod calibrate;

@@ -46,6 +46,9 @@ fn finds_most_neighbours_under_every_metric() {
                 _ => 0.8,
             };
             assert!(fraction > floor, "{family:?} {metric}: {fraction}");
+            // So few that buckets are probed; the others scan all sketches.
+            let few = mean_recall(&vectors, &lsh, Some(36));
+            assert!(few > 0.5 && few < fraction, "{family:?} {metric}: {few}");
             let more = mean_recall(&vectors, &lsh, Some(1_200));
             assert!(more > fraction && more > floor + 0.15, "{family:?} {metric}: {more}");
         }

@@ -1,4 +1,4 @@
-//! The candidates of a scan: as many rows as wanted with the smallest estimates, by (estimate, offset).
+//! The candidates of a scan of codes: as many rows as wanted with the smallest estimates, by (estimate, offset).
 //!
 //! Rows are offered 64 at a time and held against one threshold first; few pass once the threshold is low. What passes
 //! is kept as one integer that orders like (estimate, offset), and the worse half is dropped in linear time whenever
@@ -6,10 +6,12 @@
 //! the row is compared.
 
 /// Rows offered at a time.
-pub(super) const LANES: usize = 64;
+pub(crate) const LANES: usize = 64;
+/// Rows of those that are passed over together.
+const GROUP: usize = 8;
 
 /// The best rows so far.
-pub(super) struct Nearest {
+pub(crate) struct Nearest {
     wanted: usize,
     keys: Vec<u64>,
     /// No estimate above this is among the wanted; infinite at first.
@@ -19,28 +21,36 @@ pub(super) struct Nearest {
 
 impl Nearest {
     /// `wanted` is at least 1.
-    pub(super) fn new(wanted: usize) -> Self {
+    pub(crate) fn new(wanted: usize) -> Self {
         Self { wanted, keys: Vec::new(), bound: f32::INFINITY, worst: u64::MAX }
     }
 
     /// No estimate above this can be among the wanted.
-    pub(super) fn bound(&self) -> f32 {
+    pub(crate) fn bound(&self) -> f32 {
         self.bound
     }
 
     /// Takes the lanes of `mask` into account, rows `first`, `first + 1` and so on.
     #[inline]
-    pub(super) fn offer(&mut self, first: u32, mask: u64, estimates: &[f32; LANES]) {
+    pub(crate) fn offer(&mut self, first: u32, mask: u64, estimates: &[f32; LANES]) {
         // Counted without branches, so that the compiler compares many at once.
         let above: u32 = estimates.iter().map(|&estimate| u32::from(estimate > self.bound)).sum();
         if above as usize == LANES {
             return;
         }
-        for offset in crate::bitset::ones(mask, 0) {
-            let estimate = estimates[offset as usize];
-            let key = key(estimate, first + offset);
-            if key < self.worst {
-                self.push(key);
+        // Where many are wanted, most words have a row that passes, and few of their groups.
+        for (group, estimates) in estimates.as_chunks::<GROUP>().0.iter().enumerate() {
+            let above: u32 = estimates.iter().map(|&estimate| u32::from(estimate > self.bound)).sum();
+            if above as usize == GROUP {
+                continue;
+            }
+            let lanes = mask >> (group * GROUP) & ((1 << GROUP) - 1);
+            for lane in crate::bitset::ones(lanes, 0) {
+                let offset = first + (group * GROUP) as u32 + lane;
+                let key = key(estimates[lane as usize], offset);
+                if key < self.worst {
+                    self.push(key);
+                }
             }
         }
     }
@@ -62,14 +72,14 @@ impl Nearest {
     }
 
     /// The best of both.
-    pub(super) fn merge(mut self, other: Nearest) -> Nearest {
+    pub(crate) fn merge(mut self, other: Nearest) -> Nearest {
         self.keys.extend(other.keys);
         self.shrink();
         self
     }
 
     /// The offsets of the wanted rows, ascending.
-    pub(super) fn into_offsets(mut self) -> Vec<u32> {
+    pub(crate) fn into_offsets(mut self) -> Vec<u32> {
         self.shrink();
         let mut offsets: Vec<u32> = self.keys.iter().map(|&key| key as u32).collect();
         offsets.sort_unstable();
