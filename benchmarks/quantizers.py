@@ -247,8 +247,9 @@ def tables(args):
     for (name, first), codes in groups.items():
         title = name if first is None else f"{name}, the first {first:,} rows"
         lines = [line(median(rows)) for _, rows in sorted(codes.items())]
-        rounds = min(len(rows) for rows in codes.values())
-        parts.append("\n".join([f"### {title}", "", f"Medians of at least {rounds} rounds.", "", HEAD, *lines]))
+        rounds = sorted({len(rows) for rows in codes.values()})
+        told = f"Medians; rounds of each code: {' or '.join(str(count) for count in rounds)}."
+        parts.append("\n".join([f"### {title}", "", told, "", HEAD, *lines]))
     return "\n\n".join(parts)
 
 
