@@ -72,6 +72,7 @@ impl Hnsw {
             self.keep_tree();
         }
         self.changed = self.changed.saturating_add(order.len());
+        self.unchecked = self.unchecked.saturating_add(order.len());
         let kept_out = if is_bulk { self.rows_to_keep_out(vectors, order.len()) } else { 0 };
         let (first, last) = order.split_at(order.len() - kept_out);
         self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), progress);
@@ -84,7 +85,7 @@ impl Hnsw {
             self.link(vectors, last, before, &plan, &mut |done| progress(before + done));
             self.link_products(vectors, last);
         }
-        if is_bulk {
+        if self.link_missed_rows(vectors) || is_bulk {
             self.connect(vectors);
         }
         self.calibrate_again(vectors);
@@ -183,7 +184,8 @@ impl Hnsw {
     fn with_reverse_links(&self, vectors: &Vectors, group: &[(u8, u32, u32)]) -> (Vec<u32>, usize) {
         let (layer, target, _) = group[0];
         let mut row = self.graph.links(layer, target).to_vec();
-        row.extend(group.iter().map(|&(_, _, source)| source));
+        let sources = group.iter().map(|&(_, _, source)| source);
+        row.extend(sources.filter(|source| !self.graph.links(layer, target).contains(source)));
         if row.len() <= self.graph.max_degree(layer) {
             return (row, 0);
         }

@@ -349,6 +349,8 @@ impl Hnsw {
             space: std::mem::take(&mut self.space),
             recalls: None,
             changed: 0,
+            unchecked: 0,
+            checks: 0,
             tree: Tree::default(),
             build_distances: 0,
         };

@@ -107,7 +107,7 @@ fn content_replaced_five_times_is_searched_as_a_fresh_graph() {
 #[test]
 fn distant_clusters_stay_linked_while_content_is_replaced() {
     for batch in [1, 100] {
-        check_churn(batch, clustered, 0.05);
+        check_churn(batch, clustered, 0.005);
     }
 }
 

@@ -64,7 +64,9 @@ impl Hnsw {
         self.link(vectors, &new, first.len(), &plan, &mut |_| ());
         self.link_products(vectors, &first);
         self.link_products(vectors, &new);
+        self.unchecked = self.unchecked.saturating_add(coming.len());
         if !coming.is_empty() {
+            self.link_missed_rows(vectors);
             self.connect(vectors);
         }
     }

@@ -13,6 +13,7 @@ mod calibrate;
 mod filtered;
 mod graph;
 mod merge;
+mod missed;
 mod products;
 mod repair;
 mod rerank;
@@ -80,6 +81,9 @@ pub struct Hnsw {
     recalls: Option<Table>,
     /// Rows that came, changed or went since that was found out.
     changed: usize,
+    /// Rows that came or went since walks for rows were last looked at, and how often they were.
+    unchecked: usize,
+    checks: u64,
     /// Links that are never pruned, while rows come in small numbers.
     tree: Tree,
     /// Distances computed by all insertions and repairs.
@@ -156,6 +160,8 @@ impl Hnsw {
             space: Space::default(),
             recalls: None,
             changed: 0,
+            unchecked: 0,
+            checks: 0,
             tree: Tree::default(),
             build_distances: 0,
         }

@@ -25,6 +25,7 @@ impl Hnsw {
             return Vec::new();
         }
         self.changed = self.changed.saturating_add(1);
+        self.unchecked = self.unchecked.saturating_add(1);
         let dead = self.dead.count();
         let nodes = self.nodes.count();
         if dead == nodes || (dead >= DEAD_MIN && dead * DEAD_SHARE > nodes) {
@@ -87,6 +88,7 @@ impl Hnsw {
             self.graph.entry =
                 self.nodes.iter().max_by_key(|&node| (self.graph.level(node), std::cmp::Reverse(node)));
         }
+        self.link_missed_rows(vectors);
         self.connect(vectors);
         freed
     }
@@ -161,11 +163,12 @@ impl Hnsw {
         Tree::grown(&self.graph).1
     }
 
-    /// Gives every unreachable live node a link from a reachable node near it.
+    /// Gives every unreachable node a link from a reachable node near it; dead ones, too, since walks over upper layers may
+    /// come by them and new nodes may be linked from them.
     pub(super) fn connect(&mut self, vectors: &Vectors) {
         let (tree, mut reached) = Tree::grown(&self.graph);
         self.tree = tree;
-        let orphans: Vec<u32> = self.live().filter(|&node| !reached.contains(node)).collect();
+        let orphans: Vec<u32> = self.nodes.iter().filter(|&node| !reached.contains(node)).collect();
         for orphan in orphans {
             if !reached.contains(orphan) {
                 self.attach(vectors, orphan, &reached);
