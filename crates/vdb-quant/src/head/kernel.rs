@@ -7,17 +7,10 @@
 //! Integers: a code is at most 15 and a query integer at most 16,383, so sixteen-bit pairs of the AVX2 path stay below
 //! 4 · 15 · 128 = 7,680, and the 32-bit sums below 15 · 16,383 · m · 2 < 2³¹ for m ≤ 4,096.
 
-use super::query::{Constants, HeadQuery, Quick};
+use super::query::{Constants, HeadQuery};
 use super::{BLOCK_ROWS, FACTOR_BYTES, LINE_BYTES, LINE_COORDINATES, Near, WORD_BLOCKS, ranges};
 use vdb_distance::{Isa, Kernels};
 
-/// How many bytes ahead of their use codes and lengths are asked for: about three words of sixty-four rows.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 4_096;
-#[cfg(target_arch = "x86_64")]
-const FACTORS_AHEAD: usize = 1_024;
-/// Words that get a first look before the rows that it leaves get another: their codes stay in the first cache.
-const RUN_WORDS: usize = 16;
 /// What is taken off every bound for products that are too small for `f32`.
 const TINY: f32 = 1e-43;
 /// Room for the roundings of a sum of three squares.
@@ -26,39 +19,17 @@ const KEPT: f32 = 1.0 - 8.0 * f32::EPSILON;
 /// One scan over whole blocks.
 pub(super) struct Scan<'a> {
     pub(super) query: &'a HeadQuery,
-    /// What rows are looked at first by: the high plane of the query, and under a distance a bound without a root.
+    /// Constants for the high plane of the query and for both.
     pub(super) high: Constants,
-    pub(super) quick: Quick,
-    /// Constants for the planes that rows are bounded by.
-    pub(super) last: Constants,
+    pub(super) full: Constants,
     pub(super) codes: &'a [u8],
     pub(super) factors: &'a [u8],
     /// A bit for every row.
     pub(super) allowed: &'a [u64],
     pub(super) first_row: usize,
     pub(super) limit: f32,
-    /// Whether rows are bounded by both planes of the query, or by the high plane alone.
+    /// Whether the query's low plane says more of the rows that its high plane leaves.
     pub(super) both_planes: bool,
-}
-
-impl<'a> Scan<'a> {
-    fn block_bytes(&self) -> usize {
-        self.query.lines() * LINE_BYTES
-    }
-
-    /// Words that have four blocks.
-    #[cfg(target_arch = "x86_64")]
-    fn whole_words(&self) -> usize {
-        self.codes.len() / (WORD_BLOCKS * self.block_bytes())
-    }
-
-    /// The codes and lengths of the blocks of a word.
-    #[inline(always)]
-    fn word(&self, number: usize) -> (&'a [u8], &'a [[u8; FACTOR_BYTES]]) {
-        let (width, factors) = (WORD_BLOCKS * self.block_bytes(), self.factors.as_chunks::<FACTOR_BYTES>().0);
-        let codes = &self.codes[number * width..self.codes.len().min((number + 1) * width)];
-        (codes, &factors[number * WORD_BLOCKS..factors.len().min((number + 1) * WORD_BLOCKS)])
-    }
 }
 
 type Run = unsafe fn(&Scan<'_>, &mut Vec<Near>);
@@ -113,146 +84,90 @@ trait Products {
     /// # Safety
     /// As for [`high_products`](Self::high_products).
     unsafe fn near(lower: &[f32; BLOCK_ROWS], limit: f32) -> u16;
-
-    /// Writes the rows of words of blocks, from `first_word` on, that a first look by the high plane leaves.
-    ///
-    /// # Safety
-    /// As for [`high_products`](Self::high_products).
-    #[inline(always)]
-    unsafe fn first_look(scan: &Scan<'_>, first_word: usize, near: &mut [u64]) {
-        // SAFETY: this function's own contract.
-        unsafe { look::<Self>(scan, first_word, near) }
-    }
-}
-
-/// What [`Products::first_look`] does, by the other functions of the trait.
-///
-/// # Safety
-/// As for [`Products::products`].
-#[inline(always)]
-unsafe fn look<P: Products + ?Sized>(scan: &Scan<'_>, first_word: usize, near: &mut [u64]) {
-    for (number, near) in (first_word..).zip(near) {
-        let (blocks, factors) = scan.word(number);
-        for (place, (block, factors)) in blocks.chunks_exact(scan.block_bytes()).zip(factors).enumerate() {
-            // SAFETY: this function's own contract.
-            let products = unsafe { P::high_products(scan.query, block) };
-            let sums = products.map(|product| 2 * product - scan.query.high.correction);
-            let (lower, limit) = if scan.high.is_dot {
-                (lower_bounds(&scan.high, &sums, factors), scan.limit)
-            } else {
-                (quick_bounds(&scan.quick, &sums, factors), scan.quick.limit)
-            };
-            // SAFETY: this function's own contract.
-            *near |= u64::from(unsafe { P::near(&lower, limit) }) << (place * BLOCK_ROWS);
-        }
-    }
 }
 
 /// # Safety
 /// As for [`Products::products`].
 #[inline(always)]
 unsafe fn scan<P: Products>(scan: &Scan<'_>, out: &mut Vec<Near>) {
-    let block_bytes = scan.block_bytes();
-    let words = scan.codes.len().div_ceil(WORD_BLOCKS * block_bytes);
-    let mut left = Left::new(block_bytes);
-    for first_word in (0..words).step_by(RUN_WORDS) {
-        let mut near = [0u64; RUN_WORDS];
-        let near = &mut near[..RUN_WORDS.min(words - first_word)];
-        // SAFETY: this function's own contract.
-        unsafe { P::first_look(scan, first_word, near) };
-        for (number, &near) in (first_word..).zip(&*near) {
-            let mut near = near & scan.allowed[number];
-            let (blocks, factors) = scan.word(number);
+    let block_bytes = scan.query.lines() * LINE_BYTES;
+    let factors = scan.factors.as_chunks::<FACTOR_BYTES>().0.chunks(WORD_BLOCKS);
+    for (number, (blocks, factors)) in scan.codes.chunks(WORD_BLOCKS * block_bytes).zip(factors).enumerate() {
+        let allowed = scan.allowed[number];
+        if allowed == 0 {
+            continue;
+        }
+        // Four blocks together: the bounds of one are a long chain, and four chains side by side overlap.
+        let mut sums = [[0i32; BLOCK_ROWS]; WORD_BLOCKS];
+        for (place, (block, sums)) in blocks.chunks_exact(block_bytes).zip(&mut sums).enumerate() {
+            if lanes_of(allowed, place) != 0 {
+                // SAFETY: this function's own contract.
+                let products = unsafe { P::high_products(scan.query, block) };
+                *sums = products.map(|product| 2 * product - scan.query.high.correction);
+            }
+        }
+        let mut near = 0u64;
+        let mut lower = [[0.0; BLOCK_ROWS]; WORD_BLOCKS];
+        for (place, (sums, factors)) in sums.iter().zip(factors).enumerate() {
+            lower[place] = lower_bounds(&scan.high, sums, factors);
+            // SAFETY: this function's own contract.
+            near |= u64::from(unsafe { P::near(&lower[place], scan.limit) }) << (place * BLOCK_ROWS);
+        }
+        near &= allowed;
+        if near == 0 {
+            continue;
+        }
+        if !scan.both_planes {
             let first = scan.first_row + number * WORD_BLOCKS * BLOCK_ROWS;
             while near != 0 {
                 let row = near.trailing_zeros() as usize;
                 near &= near - 1;
                 let (place, lane) = (row / BLOCK_ROWS, row % BLOCK_ROWS);
-                left.add((first + row) as u32, &blocks[place * block_bytes..], &factors[place], lane);
-                if left.count == BLOCK_ROWS {
-                    // SAFETY: this function's own contract.
-                    unsafe { push_near::<P>(scan, &mut left, out) };
-                }
+                let estimate = estimate(&scan.high, sums[place][lane], ranges::read(&factors[place], lane));
+                out.push(Near { row: (first + row) as u32, lower: lower[place][lane], estimate });
+            }
+            continue;
+        }
+        for (place, (block, factors)) in blocks.chunks_exact(block_bytes).zip(factors).enumerate() {
+            let lanes = lanes_of(near, place);
+            if lanes != 0 {
+                // SAFETY: this function's own contract.
+                let products = unsafe { P::products(scan.query, block) };
+                let first = scan.first_row + (number * WORD_BLOCKS + place) * BLOCK_ROWS;
+                push_near(scan, first, lanes, &products, factors, out);
             }
         }
     }
-    // SAFETY: this function's own contract.
-    unsafe { push_near::<P>(scan, &mut left, out) };
 }
 
-/// Rows that the first look has left, gathered into a block of their own: few rows of a block are, and a block takes as
-/// long for one of them as for all.
-struct Left {
-    rows: [u32; BLOCK_ROWS],
-    codes: Vec<u8>,
-    factors: [u8; FACTOR_BYTES],
-    count: usize,
-}
-
-impl Left {
-    fn new(block_bytes: usize) -> Self {
-        Self { rows: [0; BLOCK_ROWS], codes: vec![0; block_bytes], factors: [0; FACTOR_BYTES], count: 0 }
-    }
-
-    /// Adds the row in a lane of a block.
-    #[inline(always)]
-    fn add(&mut self, row: u32, block: &[u8], factors: &[u8; FACTOR_BYTES], lane: usize) {
-        self.rows[self.count] = row;
-        let lines = self.codes.as_chunks_mut::<LINE_BYTES>().0.iter_mut();
-        for (to, from) in lines.zip(block.as_chunks::<LINE_BYTES>().0) {
-            to.as_chunks_mut::<4>().0[self.count] = from.as_chunks::<4>().0[lane];
-        }
-        ranges::copy(factors, lane, &mut self.factors, self.count);
-        self.count += 1;
-    }
-}
-
-/// Adds those of the rows left whose bounds are not above the limit, and leaves none.
-///
-/// # Safety
-/// As for [`Products::products`].
+/// The bits of one of a word's blocks.
 #[inline(always)]
-unsafe fn push_near<P: Products>(scan: &Scan<'_>, left: &mut Left, out: &mut Vec<Near>) {
-    let count = std::mem::take(&mut left.count);
-    if count == 0 {
-        return;
-    }
-    // SAFETY: this function's own contract.
-    let (products, correction) = unsafe {
-        if scan.both_planes {
-            (P::products(scan.query, &left.codes), scan.query.full.correction)
-        } else {
-            (P::high_products(scan.query, &left.codes), scan.query.high.correction)
-        }
-    };
-    let sums = products.map(|product| 2 * product - correction);
-    let lower = lower_bounds(&scan.last, &sums, &left.factors);
-    let estimates = estimates(&scan.last, &sums, &left.factors);
-    // SAFETY: this function's own contract.
-    let mut near = unsafe { P::near(&lower, scan.limit) } & (u16::MAX >> (BLOCK_ROWS - count));
-    out.reserve(BLOCK_ROWS);
-    while near != 0 {
-        let lane = near.trailing_zeros() as usize;
-        near &= near - 1;
-        out.push(Near { row: left.rows[lane], lower: lower[lane], estimate: estimates[lane] });
-    }
+fn lanes_of(word: u64, place: usize) -> u16 {
+    (word >> (place * BLOCK_ROWS)) as u16
 }
 
-/// Bounds to hold against the limit of a [`Quick`]: −∞ for rows without bounds.
+/// Adds those of a block's `lanes` whose bounds by both planes are not above the limit.
 #[inline(always)]
-fn quick_bounds(q: &Quick, sums: &[i32; BLOCK_ROWS], factors: &[u8; FACTOR_BYTES]) -> [f32; BLOCK_ROWS] {
-    let mut lower = [0.0; BLOCK_ROWS];
-    for lane in 0..BLOCK_ROWS {
-        let [along, inverse_norm, across, tail] = ranges::read(factors, lane);
-        let alpha = sums[lane] as f32 * q.unit * inverse_norm;
-        let straight = alpha - along * q.along_step;
-        let rest = q.head_square - alpha * alpha;
-        let aside = (1.0 - across * q.across_share) * (rest - across * q.across_turn);
-        let gap = tail * q.tail_step - q.tail;
-        let bound = straight * straight + aside + gap * gap;
-        lower[lane] = if across < f32::from(ranges::UNBOUNDED) { bound } else { f32::NEG_INFINITY };
+fn push_near(
+    scan: &Scan<'_>,
+    first: usize,
+    mut lanes: u16,
+    products: &[i32; BLOCK_ROWS],
+    factors: &[u8; FACTOR_BYTES],
+    out: &mut Vec<Near>,
+) {
+    let q = &scan.full;
+    while lanes != 0 {
+        let lane = lanes.trailing_zeros() as usize;
+        lanes &= lanes - 1;
+        let sum = 2 * products[lane] - scan.query.full.correction;
+        let steps = ranges::read(factors, lane);
+        let lower =
+            if q.is_dot { lower_bound::<true>(q, sum, steps) } else { lower_bound::<false>(q, sum, steps) };
+        if lower <= scan.limit || lower.is_nan() {
+            out.push(Near { row: (first + lane) as u32, lower, estimate: estimate(q, sum, steps) });
+        }
     }
-    lower
 }
 
 /// A row's α, β, ρ and least ‖x_t‖ from the integer ⟨q̂_h, c⟩ and its steps.
@@ -299,15 +214,6 @@ pub(super) fn bound<const DOT: bool>(q: &Constants, sum: f32, steps: [f32; 4]) -
         let gap = (q.tail_low - tail).max(tail - q.tail_high).max(0.0);
         (straight * straight + aside * aside + gap * gap) * KEPT - TINY
     }
-}
-
-#[inline(always)]
-fn estimates(q: &Constants, sums: &[i32; BLOCK_ROWS], factors: &[u8; FACTOR_BYTES]) -> [f32; BLOCK_ROWS] {
-    let mut estimates = [0.0; BLOCK_ROWS];
-    for lane in 0..BLOCK_ROWS {
-        estimates[lane] = estimate(q, sums[lane], ranges::read(factors, lane));
-    }
-    estimates
 }
 
 /// The distance, if what is across the code and in the tail were as far from the query's as chance has it.
@@ -482,106 +388,6 @@ mod x86_64 {
             unsafe {
                 let lower = _mm512_loadu_ps(lower.as_ptr());
                 _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(lower, _mm512_set1_ps(limit))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn first_look(scan: &Scan<'_>, first_word: usize, near: &mut [u64]) {
-            let (whole, last) =
-                near.split_at_mut(near.len().min(scan.whole_words().saturating_sub(first_word)));
-            // SAFETY: the trait's contract gives AVX-512F, BW and VNNI.
-            unsafe {
-                if scan.high.is_dot {
-                    look::<Self>(scan, first_word, whole);
-                } else {
-                    look_quickly(scan, first_word, whole);
-                }
-                look::<Self>(scan, first_word + whole.len(), last);
-            }
-        }
-    }
-
-    /// As [`look`] for distances, with all sums and constants in registers: the same operations in the same order.
-    ///
-    /// # Safety
-    /// On a CPU with AVX-512F, BW and VNNI.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    #[inline(never)]
-    unsafe fn look_quickly(scan: &Scan<'_>, first_word: usize, near: &mut [u64]) {
-        let q = &scan.quick;
-        let (low_mask, high_mask) = (_mm512_set1_epi8(15), _mm512_set1_epi8(-16));
-        let correction = _mm512_set1_epi32(scan.query.high.correction);
-        let one = _mm512_set1_ps(1.0);
-        let [unit, head_square, along_step, across_share, across_turn, tail_step, tail, limit] = [
-            q.unit,
-            q.head_square,
-            q.along_step,
-            q.across_share,
-            q.across_turn,
-            q.tail_step,
-            q.tail,
-            q.limit,
-        ]
-        .map(|value| _mm512_set1_ps(value));
-        let unbounded = _mm512_set1_epi32(i32::from(ranges::UNBOUNDED));
-        let block_lines = scan.query.lines();
-        for (number, near) in (first_word..).zip(near) {
-            let (blocks, factors) = scan.word(number);
-            assert!(blocks.len() == WORD_BLOCKS * block_lines * LINE_BYTES && factors.len() == WORD_BLOCKS);
-            if scan.allowed[number] == 0 {
-                continue;
-            }
-            let mut low_sums = [_mm512_setzero_si512(); WORD_BLOCKS];
-            // High nibbles stay where they are, so that these sums are sixteenfold, below 240 · 128 · 2,048 < 2³¹.
-            let mut high_sums = [_mm512_setzero_si512(); WORD_BLOCKS];
-            let first: *const u8 = blocks.as_ptr();
-            for (line, planes) in scan.query.planes.iter().enumerate() {
-                let [a, b, ..] = quarters(planes).map(|quarter| _mm512_set1_epi32(quarter));
-                for place in 0..WORD_BLOCKS {
-                    _mm_prefetch::<_MM_HINT_T0>(
-                        first.wrapping_add((WORD_BLOCKS * line + place) * LINE_BYTES + AHEAD).cast(),
-                    );
-                    // SAFETY: the word has four blocks of as many lines as the query, as was asserted.
-                    let codes = unsafe {
-                        _mm512_loadu_si512(first.add((place * block_lines + line) * LINE_BYTES).cast())
-                    };
-                    let low = _mm512_and_si512(codes, low_mask);
-                    let high = _mm512_and_si512(codes, high_mask);
-                    low_sums[place] = _mm512_dpbusd_epi32(low_sums[place], low, a);
-                    high_sums[place] = _mm512_dpbusd_epi32(high_sums[place], high, b);
-                }
-            }
-            *near = 0;
-            for (place, factors) in factors.iter().enumerate() {
-                let at = factors.as_ptr();
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FACTORS_AHEAD).cast());
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FACTORS_AHEAD + LINE_BYTES).cast());
-                // SAFETY: a block's lengths are 96 bytes: two loads of 32 and two of 16.
-                let [along, inverse, across, tails] = unsafe {
-                    [
-                        _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast())),
-                        _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.add(2 * BLOCK_ROWS).cast())),
-                        _mm512_cvtepu8_epi32(_mm_loadu_si128(at.add(4 * BLOCK_ROWS).cast())),
-                        _mm512_cvtepu8_epi32(_mm_loadu_si128(at.add(5 * BLOCK_ROWS).cast())),
-                    ]
-                };
-                let bounded = _mm512_cmpneq_epi32_mask(across, unbounded);
-                let [along, inverse, across, tails] =
-                    [along, inverse, across, tails].map(|steps| _mm512_cvtepi32_ps(steps));
-                let product = _mm512_add_epi32(low_sums[place], _mm512_srai_epi32::<4>(high_sums[place]));
-                let sum = _mm512_sub_epi32(_mm512_add_epi32(product, product), correction);
-                let alpha = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), unit), inverse);
-                let straight = _mm512_sub_ps(alpha, _mm512_mul_ps(along, along_step));
-                let rest = _mm512_sub_ps(head_square, _mm512_mul_ps(alpha, alpha));
-                let share = _mm512_sub_ps(one, _mm512_mul_ps(across, across_share));
-                let aside = _mm512_mul_ps(share, _mm512_sub_ps(rest, _mm512_mul_ps(across, across_turn)));
-                let gap = _mm512_sub_ps(_mm512_mul_ps(tails, tail_step), tail);
-                let bound = _mm512_add_ps(
-                    _mm512_add_ps(_mm512_mul_ps(straight, straight), aside),
-                    _mm512_mul_ps(gap, gap),
-                );
-                let above = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(bounded, bound, limit);
-                *near |= u64::from(!above) << (place * BLOCK_ROWS);
             }
         }
     }

@@ -177,8 +177,7 @@ impl HeadCodes {
         let scan = kernel::Scan {
             query,
             high: query.constants(&query.high, &self.ranges, self.m),
-            quick: query.quick(&self.ranges, self.m, limit),
-            last: query.constants(if both_planes { &query.full } else { &query.high }, &self.ranges, self.m),
+            full: query.constants(&query.full, &self.ranges, self.m),
             codes: &self.codes[blocks.start * self.block_bytes()..blocks.end * self.block_bytes()],
             factors: &self.factors[blocks.start * FACTOR_BYTES..blocks.end * FACTOR_BYTES],
             allowed,

@@ -1,6 +1,5 @@
 //! A query as the kernels read it: sixteen-bit integers of its head in two planes, and the constants of the bound.
 
-use super::ranges::MOST_SHORT;
 use super::{HeadRanges, LINE_COORDINATES, round_up};
 use vdb_distance::Metric;
 
@@ -97,34 +96,6 @@ pub(super) struct Constants {
     pub(super) offset: f32,
 }
 
-/// A first bound of distances that takes neither roots nor comparisons, and what to hold it against.
-///
-/// For any s > 0, 2·√y ≤ y/s + s, so that with y = ‖q̂_⊥‖² = ‖q̂_h‖² − α²
-///
-/// ```text
-/// (α − β)² + (√y − ρ)² + (‖q_t‖ − ‖x_t‖)² ≥ (α − β)² + (1 − ρ/s)·(y − ρ·s) + (‖q_t‖ − ‖x_t‖)²
-/// ```
-///
-/// The left side is the squared length of a vector of three differences, each of them known up to an error, so its
-/// root is at most the distance's and the length of the vector of the errors. What α is off by for its rounded 1/‖c‖,
-/// and the arithmetic, change the right side by a constant at most, which is added to the limit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Quick {
-    /// What turns an integer product and steps of 1/‖c‖ into α.
-    pub(super) unit: f32,
-    /// ‖q̂_h‖².
-    pub(super) head_square: f32,
-    pub(super) along_step: f32,
-    /// One step of ρ divided by s, and multiplied by s.
-    pub(super) across_share: f32,
-    pub(super) across_turn: f32,
-    pub(super) tail_step: f32,
-    /// ‖q_t‖, less half of what a row's tail may be longer than its steps.
-    pub(super) tail: f32,
-    /// No row whose distance is within the caller's limit has a quick bound above this.
-    pub(super) limit: f32,
-}
-
 impl HeadQuery {
     pub(super) fn new(metric: Metric, head: &[f32], lengths: QueryLengths) -> Self {
         let largest = head.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -192,42 +163,6 @@ impl HeadQuery {
             tail_width: ranges.tail_width + row_error,
             // Products of centred rows, that of the centre, and the caller's exact product round by this at most.
             offset: offset - slack * norm * (ranges.norm + center_norm),
-        }
-    }
-
-    /// The first look at rows for their squared distances within `limit`, by the high plane.
-    pub(super) fn quick(&self, ranges: &HeadRanges, m: usize, limit: f32) -> Quick {
-        let QueryLengths { norm, tail, center_norm, slack, .. } = self.lengths;
-        let head = &self.high;
-        let query_error = slack * (norm + center_norm);
-        let row_error = slack * (ranges.norm + center_norm);
-        let head_norm = head.head_square.sqrt();
-        let most_across = MOST_SHORT * ranges.across;
-        let root = limit.max(0.0).sqrt();
-        // Where the rows are that bounds decide on; any other choice would be as right.
-        let turn = (root + 0.5 * most_across).min(head_norm).max(0.125 * head_norm).max(f32::MIN_POSITIVE);
-        let rounding = FEW * (norm + ranges.norm);
-        let along = query_error + head.delta + row_error + ranges.along + rounding;
-        let across = query_error + head.delta + row_error + ranges.across + rounding;
-        let width = 0.5 * (ranges.tail_width + (tail.1 - tail.0));
-        let aside = query_error + row_error + width + rounding;
-        let reach = root + (along * along + across * across + aside * aside).sqrt();
-        // No term of the bound is above `terms`: α, β, ρ and tails are within the norms.
-        let lengths = norm + head_norm + 2.0 * ranges.norm;
-        let bent = 1.0 + most_across / turn;
-        let terms = lengths * lengths * bent;
-        let inverse = 2.0 * INVERSE_ERROR * head_norm * (2.0 * ranges.norm + 2.0 * head_norm * bent);
-        let most = (reach * reach + inverse + 8.0 * FEW * terms) * (1.0 + FEW) + 1e-37;
-        Quick {
-            unit: head.unit * HeadRanges::inverse_norm(m),
-            head_square: head.head_square,
-            along_step: ranges.along,
-            across_share: ranges.across / turn,
-            across_turn: ranges.across * turn,
-            tail_step: ranges.tail,
-            tail: 0.5 * (tail.0 + tail.1) - 0.5 * ranges.tail_width,
-            // Terms that could overflow bound nothing.
-            limit: if terms < 1e36 { most } else { f32::INFINITY },
         }
     }
 }

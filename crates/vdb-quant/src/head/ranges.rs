@@ -6,7 +6,7 @@ use super::{BLOCK_ROWS, FACTOR_BYTES, round_down, round_up};
 /// The largest β and 1/‖c‖.
 const MOST: f32 = 65_535.0;
 /// The largest ρ and ‖x_t‖; one more marks a row without bounds.
-pub(super) const MOST_SHORT: f32 = 254.0;
+const MOST_SHORT: f32 = 254.0;
 /// The ρ of a row without bounds.
 pub(super) const UNBOUNDED: u8 = 255;
 /// Share of the rows that a range must cover. What few outliers there are go without bounds: a range that covers them
@@ -109,16 +109,6 @@ pub(super) fn write(factors: &mut [u8], lane: usize, steps: Steps) {
     factors[2 * (BLOCK_ROWS + lane)..][..2].copy_from_slice(&steps.inverse_norm.to_le_bytes());
     factors[4 * BLOCK_ROWS + lane] = steps.across;
     factors[5 * BLOCK_ROWS + lane] = steps.tail;
-}
-
-/// Copies a row's lengths from a lane of one block into a lane of another.
-#[inline(always)]
-pub(super) fn copy(from: &[u8; FACTOR_BYTES], lane: usize, to: &mut [u8; FACTOR_BYTES], to_lane: usize) {
-    let (pairs, to_pairs) = (from.as_chunks::<2>().0, to.as_chunks_mut::<2>().0);
-    to_pairs[to_lane] = pairs[lane];
-    to_pairs[BLOCK_ROWS + to_lane] = pairs[BLOCK_ROWS + lane];
-    to[4 * BLOCK_ROWS + to_lane] = from[4 * BLOCK_ROWS + lane];
-    to[5 * BLOCK_ROWS + to_lane] = from[5 * BLOCK_ROWS + lane];
 }
 
 /// A row's β, 1/‖c‖, ρ and ‖x_t‖ as plain numbers of steps.

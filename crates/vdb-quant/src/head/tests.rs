@@ -46,38 +46,27 @@ fn truth(metric: Metric, q: &[f32], x: &[f32]) -> f64 {
 
 /// The bounds of all rows, the same on every path.
 fn all_bounds(codes: &HeadCodes, query: &HeadQuery, both_planes: bool) -> Vec<Near> {
-    let bounds = near_bounds(codes, query, both_planes, f32::INFINITY);
-    assert_eq!(bounds.len(), codes.len());
-    bounds
-}
-
-/// The bounds of the rows near within `limit`, the same on every path.
-fn near_bounds(codes: &HeadCodes, query: &HeadQuery, both_planes: bool, limit: f32) -> Vec<Near> {
-    let mut allowed = vec![u64::MAX; codes.len().div_ceil(64)];
-    // No bits beyond the last row.
-    if let (Some(last), rest @ 1..) = (allowed.last_mut(), codes.len() % 64) {
-        *last = (1 << rest) - 1;
-    }
+    let allowed = vec![u64::MAX; codes.len().div_ceil(64)];
     let scan = kernel::Scan {
         query,
         high: query.constants(&query.high, &codes.ranges, codes.m),
-        quick: query.quick(&codes.ranges, codes.m, limit),
-        last: query.constants(if both_planes { &query.full } else { &query.high }, &codes.ranges, codes.m),
+        full: query.constants(&query.full, &codes.ranges, codes.m),
         codes: &codes.codes,
         factors: &codes.factors,
         allowed: &allowed,
         first_row: 0,
-        limit,
+        limit: f32::INFINITY,
         both_planes,
     };
     let mut bounds = Vec::new();
-    codes.near(query, 0..codes.len().div_ceil(BLOCK_ROWS), &allowed, limit, both_planes, &mut bounds);
+    codes.near(query, 0..codes.len().div_ceil(BLOCK_ROWS), &allowed, f32::INFINITY, both_planes, &mut bounds);
     let bits = |near: &[Near]| -> Vec<_> {
         near.iter().map(|near| (near.row, near.lower.to_bits(), near.estimate.to_bits())).collect()
     };
     for (isa, other) in kernel::all(&scan) {
         assert_eq!(bits(&other), bits(&bounds), "{isa}");
     }
+    bounds.truncate(codes.len());
     bounds
 }
 
@@ -104,7 +93,6 @@ fn check(
                 let distance = truth(metric, query, row);
                 assert!(near.lower.is_nan() || f64::from(near.lower) <= distance, "{metric}: one plane");
             }
-            check_limits(metric, &codes, &prepared, query, rows);
             let mut lower = vec![0.0; rows.len()];
             let ids: Vec<u32> = (0..rows.len() as u32).collect();
             fine.lower_bounds(&fine.query(&prepared), &ids, &mut lower);
@@ -126,25 +114,6 @@ fn check(
         }
     }
     tightness.iter().sum::<f64>() / tightness.len().max(1) as f64
-}
-
-/// A row is near within its own distance, and so are all that are nearer, whatever is known of their bounds.
-fn check_limits(metric: Metric, codes: &HeadCodes, prepared: &HeadQuery, query: &[f32], rows: &[Vec<f32>]) {
-    let distances: Vec<f64> = rows.iter().map(|row| truth(metric, query, row)).collect();
-    for both_planes in [false, true] {
-        for &limit in distances.iter().step_by(1 + rows.len() / 8) {
-            let limit = round_up(limit);
-            let near: Vec<u32> =
-                near_bounds(codes, prepared, both_planes, limit).iter().map(|near| near.row).collect();
-            for (row, &distance) in distances.iter().enumerate() {
-                assert!(
-                    distance > f64::from(limit) || near.contains(&(row as u32)),
-                    "{metric}: row {row} at {distance} is not near within {limit}: query {query:?}, row {:?}",
-                    rows[row]
-                );
-            }
-        }
-    }
 }
 
 const METRICS: [Metric; 3] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct];
