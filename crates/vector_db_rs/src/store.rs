@@ -198,3 +198,31 @@ pub(crate) fn not_finite(vector: &[f32]) -> Option<(usize, f32)> {
     }
     vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every change of a record is seen by a filter whose answer was kept, whatever an index would make of it.
+    #[test]
+    fn kept_answers_go_with_every_change() {
+        let colored = |id: &str, color: &str| {
+            let record = VectorRecord { id: id.to_owned(), vector: vec![1.0, 2.0], metadata: HashMap::new() };
+            VectorRecord { metadata: HashMap::from([("color".to_owned(), color.to_owned())]), ..record }
+        };
+        let red = [("color".to_owned(), "red".to_owned())];
+        let mut store = RecordStore::new(Metric::Euclidean, 2);
+        let check = |store: &RecordStore, expected: &[u32], after: &str| {
+            assert_eq!(store.matching(&red).iter().collect::<Vec<u32>>(), expected, "after {after}");
+        };
+        check(&store, &[], "nothing");
+        store.add(colored("a", "red"));
+        check(&store, &[0], "an addition");
+        store.overwrite(0, colored("a", "blue"));
+        check(&store, &[], "an overwriting");
+        store.overwrite(0, colored("a", "red"));
+        check(&store, &[0], "another");
+        store.remove(0);
+        check(&store, &[], "a removal");
+    }
+}

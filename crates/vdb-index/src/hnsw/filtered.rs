@@ -41,8 +41,10 @@ const SCAN_KEPT: usize = 8;
 pub(super) struct FilteredSearch<'a> {
     pub(super) graph: &'a Graph,
     pub(super) matching: &'a BitSet,
-    /// Of the nodes, those that match.
+    /// Of the live nodes, those that match.
     pub(super) share: f64,
+    /// The same of all nodes, deleted ones included, which walks meet, too.
+    pub(super) share_of_nodes: f64,
     pub(super) query: &'a Query<'a>,
     pub(super) metric: Metric,
     pub(super) entry: u32,
@@ -102,11 +104,11 @@ impl FilteredSearch<'_> {
     /// The walk that heeds no filter, its beam wider by the root of one over the share. False when it found far fewer
     /// matching nodes than it should have.
     fn walk_plainly(&self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
-        let ef = (self.ef as f64 / self.share.sqrt()).ceil() as usize;
+        let ef = widened(self.ef, self.share_of_nodes);
         let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
         let found = scratch.search_layer(self.graph, scorer, 0, nearest, ef);
         let matching = found.iter().filter(|found| self.matching.contains(found.node)).count();
-        matching >= self.top.k() && matching as f64 >= self.share * found.len() as f64 / 2.0
+        matching >= self.top.k() && matching as f64 >= self.share_of_nodes * found.len() as f64 / 2.0
     }
 
     /// The walk over matching nodes. False when the scan is to be preferred after all.
@@ -201,13 +203,19 @@ impl FilteredSearch<'_> {
                 let entry = Entry::new(distance, node);
                 if place < hits { beam.insert(entry) } else { bridges.insert(entry) }
             }
-            let against = bridge_hops == BRIDGE_HOPS && over_bridge && near.share() < self.share * AGAINST;
+            let against =
+                bridge_hops == BRIDGE_HOPS && over_bridge && near.share() < self.share_of_nodes * AGAINST;
             if against || *computed + rows_read * ROW_COST > matching.count() {
                 return false;
             }
         }
         beam.entries.len() >= self.top.k()
     }
+}
+
+/// The beam of a walk that heeds no filter where a share of the nodes matches. A single deleted node does not change it.
+pub(super) fn widened(ef: usize, share: f64) -> usize {
+    (ef as f64 / share.sqrt()).round() as usize
 }
 
 /// How many nodes match around the query: neighbours of the later half of the bridges, which are nearer to it.

@@ -239,7 +239,9 @@ impl Hnsw {
         let Some(entry) = self.graph.entry else {
             return FlatScan.search(vectors, request);
         };
-        let share = matching.count() as f64 / self.nodes.count().max(1) as f64;
+        // Deleted nodes make walks longer, but they are no reason for another way of searching.
+        let share = matching.count() as f64 / self.live_count().max(1) as f64;
+        let share_of_nodes = matching.count() as f64 / self.nodes.count().max(1) as f64;
         let (effort, stop) = self.effort(reach, k);
         let ef = effort.ef.min(self.graph.len());
         let most_exact = ef.saturating_mul(self.params.exact_scan_factor);
@@ -251,14 +253,25 @@ impl Hnsw {
         let counts_matching = stop.is_some() && share >= NEARLY_ALL;
         let ((computed, hops), top, ef_search) = if share < 1.0 && !counts_matching {
             let most_scanned = self.params.exact_scan_factor.saturating_mul((ef + FIXED_EF) * CODES_PER_ROW);
-            let mut search =
-                FilteredSearch { graph, matching, share, query, metric, entry, ef, most_scanned, top };
+            let mut search = FilteredSearch {
+                graph,
+                matching,
+                share,
+                share_of_nodes,
+                query,
+                metric,
+                entry,
+                ef,
+                most_scanned,
+                top,
+            };
             let coded = self.space.with_coded_query(request.query, |scorer| search.run(scorer, true));
             (coded.unwrap_or_else(|| search.run(query, false)), search.top, ef)
         } else {
-            let matching = (share < 1.0).then_some(matching);
+            let matching = (share_of_nodes < 1.0).then_some(matching);
+            let most = if stop.is_some() { effort.most } else { filtered::widened(ef, share_of_nodes) };
             let stop = stop.map(|stop| Within { matching, ..stop });
-            let ef = effort.most.min(self.graph.len());
+            let ef = most.min(self.graph.len());
             let mut walk = Walk { graph, matching, query, metric, entry, ef, stop, top };
             let coded = self.space.with_coded_query(request.query, |scorer| walk.run(scorer));
             let work = coded.unwrap_or_else(|| {

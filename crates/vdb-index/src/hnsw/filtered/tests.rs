@@ -141,3 +141,42 @@ fn walks_compare_a_part_of_the_matching_rows_and_only_those() {
     assert!(answer.hops > 0 && !answer.exact, "{answer:?}");
     assert!(answer.distance_computations < allowed.count() * 3 / 4, "{answer:?}");
 }
+
+#[test]
+fn deleted_rows_do_not_change_the_way_of_searching() {
+    let (mut vectors, mut hnsw) = built(Metric::Euclidean);
+    let filters = [1.0, 0.82, 0.415, 0.2].map(share);
+    // Beams, and mean distances of walks, for a beam and for a recall.
+    let measured = |vectors: &Vectors, hnsw: &Hnsw| {
+        filters.each_ref().map(|allowed| {
+            let mut rng = Rng(44);
+            let mut sums = [0.0; 3];
+            for number in 0..QUERIES {
+                let query = point(&mut rng, number % CLUSTERS);
+                let request = Request { allowed: Some(allowed), ..Request::new(&query, 10) };
+                let by_beam = hnsw.search(vectors, &request, 40);
+                let by_recall = hnsw.search_for_recall(vectors, &request, 0.95);
+                sums[0] += by_beam.ef_search.unwrap() as f64;
+                sums[1] += by_beam.distance_computations as f64;
+                sums[2] += by_recall.distance_computations as f64;
+            }
+            sums.map(|sum| sum / QUERIES as f64)
+        })
+    };
+    let before = measured(&vectors, &hnsw);
+    let delete = |vectors: &mut Vectors, hnsw: &mut Hnsw, row: u32| {
+        vectors.remove(row);
+        assert!(hnsw.remove(vectors, row).is_empty());
+    };
+    delete(&mut vectors, &mut hnsw, 7);
+    for (before, one) in before.iter().zip(measured(&vectors, &hnsw)) {
+        assert_eq!(before[0], one[0]);
+        let near = |place: usize| (one[place] / before[place] - 1.0).abs() < 0.01;
+        assert!(near(1) && near(2), "{before:?}, with one row deleted {one:?}");
+    }
+    (1..ROWS as u32).step_by(12).for_each(|row| delete(&mut vectors, &mut hnsw, row));
+    for (before, many) in before.iter().zip(measured(&vectors, &hnsw)) {
+        let near = |place: usize| (many[place] / before[place] - 1.0).abs() < 0.15;
+        assert!(near(1) && near(2), "{before:?}, with one row in twelve deleted {many:?}");
+    }
+}
