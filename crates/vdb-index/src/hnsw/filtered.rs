@@ -213,9 +213,9 @@ impl FilteredSearch<'_> {
     }
 }
 
-/// The beam of a walk that heeds no filter where a share of the nodes matches. A single deleted node does not change it.
+/// The beam of a walk that heeds no filter where a share of the nodes matches; wider by one entry for a single deleted node.
 pub(super) fn widened(ef: usize, share: f64) -> usize {
-    (ef as f64 / share.sqrt()).round() as usize
+    (ef as f64 / share.sqrt()).ceil() as usize
 }
 
 /// How many nodes match around the query: neighbours of the later half of the bridges, which are nearer to it.

@@ -251,7 +251,7 @@ impl Hnsw {
         let top = TopK::new(k, request.tie_break);
         let (graph, query, metric) = (&self.graph, &query, vectors.metric());
         let counts_matching = stop.is_some() && share >= NEARLY_ALL;
-        let ((computed, hops), top, ef_search) = if share < 1.0 && !counts_matching {
+        let ((computed, hops), top, ef_search) = if share_of_nodes < 1.0 && !counts_matching {
             let most_scanned = self.params.exact_scan_factor.saturating_mul((ef + FIXED_EF) * CODES_PER_ROW);
             let mut search = FilteredSearch {
                 graph,
@@ -269,9 +269,8 @@ impl Hnsw {
             (coded.unwrap_or_else(|| search.run(query, false)), search.top, ef)
         } else {
             let matching = (share_of_nodes < 1.0).then_some(matching);
-            let most = if stop.is_some() { effort.most } else { filtered::widened(ef, share_of_nodes) };
             let stop = stop.map(|stop| Within { matching, ..stop });
-            let ef = most.min(self.graph.len());
+            let ef = effort.most.min(self.graph.len());
             let mut walk = Walk { graph, matching, query, metric, entry, ef, stop, top };
             let coded = self.space.with_coded_query(request.query, |scorer| walk.run(scorer));
             let work = coded.unwrap_or_else(|| {

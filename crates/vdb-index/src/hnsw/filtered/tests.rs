@@ -171,7 +171,7 @@ fn deleted_rows_do_not_change_the_way_of_searching() {
     delete(&mut vectors, &mut hnsw, 7);
     for (before, one) in before.iter().zip(measured(&vectors, &hnsw)) {
         assert_eq!(before[0], one[0]);
-        let near = |place: usize| (one[place] / before[place] - 1.0).abs() < 0.01;
+        let near = |place: usize| (one[place] / before[place] - 1.0).abs() < 0.04;
         assert!(near(1) && near(2), "{before:?}, with one row deleted {one:?}");
     }
     (1..ROWS as u32).step_by(12).for_each(|row| delete(&mut vectors, &mut hnsw, row));
