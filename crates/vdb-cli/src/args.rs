@@ -348,6 +348,9 @@ pub(crate) struct AnnArgs {
     /// Index the first rows of the base only, and count their true neighbours anew
     #[arg(long, conflicts_with = "filter")]
     pub(crate) rows: Option<usize>,
+    /// Database file: its index is measured; where there is none yet, the built one is saved to it
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) db: Option<PathBuf>,
     /// Search settings, comma-separated: ef_search for HNSW, candidates for LSH (0: its default), probes for IVF,
     /// oversampling for Flat with a quantizer
     #[arg(long, value_delimiter = ',')]

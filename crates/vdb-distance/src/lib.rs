@@ -78,4 +78,4 @@ pub use metric::{
     square_is_ordinary,
 };
 pub use number::{Bf16, ElementType, F16, F32, Number, U8};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_early};

@@ -329,6 +329,12 @@ fn build(args: &AnnArgs, set: &DataSet, scopes: &[Scope]) -> anyhow::Result<(Vec
     let base = set.vectors("base")?;
     let rows = args.rows.unwrap_or(base.rows);
     ensure!(rows <= base.rows, "--rows is {rows}, the base has {}", base.rows);
+    if let Some(path) = args.db.as_ref().filter(|path| path.exists()) {
+        let start = Instant::now();
+        let db = VectorDB::load_binary(path)?;
+        ensure!(db.size() == rows, "{} holds {} records, expected {rows}", path.display(), db.size());
+        return Ok((db, start.elapsed()));
+    }
     let mut db = builder(base.dim, set.metric, args.index, &args.parameters).build()?;
     let bar = progress::records("building", rows as u64);
     let start = Instant::now();
@@ -343,6 +349,9 @@ fn build(args: &AnnArgs, set: &DataSet, scopes: &[Scope]) -> anyhow::Result<(Vec
     db.insert_all(records, |done| bar.set_position(done as u64))?;
     let took = start.elapsed();
     bar.finish_and_clear();
+    if let Some(path) = &args.db {
+        db.save_binary(path)?;
+    }
     Ok((db, took))
 }
 

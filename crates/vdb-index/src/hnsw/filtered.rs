@@ -125,9 +125,9 @@ impl FilteredSearch<'_> {
         visited[nearest.node as usize] = scored;
         let first = Entry::new(nearest.distance, nearest.node);
         if matching.contains(nearest.node) {
-            beam.insert(first)
+            beam.insert(first);
         } else {
-            bridges.insert(first)
+            bridges.insert(first);
         }
         let mut bridge_hops = 0;
         let mut near = Near::default();
@@ -201,7 +201,11 @@ impl FilteredSearch<'_> {
             *computed += pending.len();
             for (place, (&node, &distance)) in pending.iter().zip(scores.iter()).enumerate() {
                 let entry = Entry::new(distance, node);
-                if place < hits { beam.insert(entry) } else { bridges.insert(entry) }
+                if place < hits {
+                    beam.insert(entry);
+                } else {
+                    bridges.insert(entry);
+                }
             }
             let against =
                 bridge_hops == BRIDGE_HOPS && over_bridge && near.share() < self.share_of_nodes * AGAINST;

@@ -1,8 +1,10 @@
 //! Greedy best-first search on one layer, and the scratch memory it works in.
 //!
 //! The beam is one sorted array: the nearest `ef` nodes seen so far, each marked once expanded. A step expands the
-//! nearest unexpanded one: its unvisited neighbours are gathered first, then their distances computed in one call that
-//! prefetches ahead, then inserted. The row of the runner-up is prefetched before the distances are computed.
+//! nearest unexpanded one: its unvisited neighbours are gathered first, then their distances computed in one call, then
+//! inserted. In a large index nothing is at hand, and most of a step would be waiting. So the links of a node are asked
+//! for once it is among the nearest, and the codes of the runner-up's neighbours while those of the nearest are compared:
+//! it is usually the next one, and if not, later.
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
 use super::graph::{Graph, NONE};
@@ -11,6 +13,8 @@ use std::cell::RefCell;
 
 /// The most links of a row.
 const MAX_LINKS: usize = 256;
+/// A node among so many from the nearest unexpanded one on is likely to be expanded soon.
+const SOON: usize = 8;
 
 /// A node and its comparable distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,11 +125,12 @@ impl Beam {
         self.limit = Entry::new(distance, 0).max(self.entries[least - 1]);
     }
 
+    /// The place that the entry got, if any.
     #[inline(always)]
-    pub(super) fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<usize> {
         let full = self.entries.len() == self.ef;
         if entry >= self.limit || (full && self.entries[self.ef - 1] <= entry) {
-            return;
+            return None;
         }
         let place = self.entries.partition_point(|other| *other < entry);
         if full {
@@ -135,6 +140,7 @@ impl Beam {
             self.entries.insert(place, entry);
         }
         self.next = self.next.min(place);
+        Some(place)
     }
 
     /// Marks the nearest unexpanded entry, the one at `place`, and gives its node.
@@ -290,6 +296,7 @@ impl Scratch {
     ) -> &[Candidate] {
         self.new_epoch(graph.len());
         let Scratch { visited, epoch, beam, fresh, distances, computed, hops, .. } = self;
+        let fetches = layer == 0 && scorer.fetches();
         let epoch = *epoch;
         let visited = &mut visited[..graph.len()];
         beam.reset(ef);
@@ -303,10 +310,10 @@ impl Scratch {
             }
             let node = beam.expand(place);
             *hops += 1;
-            if layer == 0
-                && let Some(runner_up) = beam.peek()
-            {
-                graph.prefetch(beam.entries[runner_up].node());
+            let runner_up = if layer == 0 { beam.peek() } else { None };
+            let runner_up = runner_up.map(|place| beam.entries[place].node());
+            if let Some(runner_up) = runner_up {
+                graph.prefetch(runner_up);
             }
             let mut count = 0;
             for &neighbour in graph.row(layer, node) {
@@ -321,9 +328,22 @@ impl Scratch {
             }
             let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
             *computed += count;
-            scorer.score(fresh, distances);
+            if fetches {
+                fresh.iter().for_each(|&node| scorer.fetch(node));
+                if let Some(runner_up) = runner_up {
+                    // Those seen before are near and cost little.
+                    let links = graph.row(0, runner_up).iter().take_while(|&&neighbour| neighbour != NONE);
+                    links.for_each(|&neighbour| scorer.fetch(neighbour));
+                }
+                scorer.score_fetched(fresh, distances);
+            } else {
+                scorer.score(fresh, distances);
+            }
             for (&node, &distance) in fresh.iter().zip(distances.iter()) {
-                beam.insert(Entry::new(distance, node));
+                let place = beam.insert(Entry::new(distance, node));
+                if fetches && place.is_some_and(|place| place < beam.next + SOON) {
+                    graph.prefetch(node);
+                }
             }
         }
         self.found()

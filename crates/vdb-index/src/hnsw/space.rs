@@ -31,6 +31,8 @@ const JUDGED_K: usize = 10;
 /// Rows that are nearer by code than the last of those neighbours: with more, for one judged row in ten, a walk by codes
 /// would need too wide a beam.
 const MOST_AHEAD: usize = 64;
+/// Fewer bytes of codes are at hand soon enough without asking ahead: most of them lie in the second-level cache.
+const NEAR_BYTES: usize = 4 << 20;
 /// Codes are judged again when this share of the rows is new.
 const JUDGE_AGAIN: usize = 8;
 
@@ -38,6 +40,22 @@ const JUDGE_AGAIN: usize = 8;
 pub(crate) trait Scorer {
     /// Smaller is closer.
     fn score(&self, nodes: &[u32], out: &mut [f32]);
+
+    /// Whether rows lie so far that asking for them a step ahead pays.
+    #[inline(always)]
+    fn fetches(&self) -> bool {
+        false
+    }
+
+    /// Asks for the row of a node a while ahead of its use.
+    #[inline(always)]
+    fn fetch(&self, _node: u32) {}
+
+    /// [`score`](Self::score) of nodes whose rows were asked for.
+    #[inline]
+    fn score_fetched(&self, nodes: &[u32], out: &mut [f32]) {
+        self.score(nodes, out);
+    }
 }
 
 impl Scorer for Query<'_> {
@@ -57,6 +75,21 @@ impl Scorer for CodeScorer<'_> {
     #[inline]
     fn score(&self, nodes: &[u32], out: &mut [f32]) {
         self.codes.score(self.query, nodes, out);
+    }
+
+    #[inline(always)]
+    fn fetches(&self) -> bool {
+        self.codes.bytes() >= NEAR_BYTES
+    }
+
+    #[inline(always)]
+    fn fetch(&self, node: u32) {
+        self.codes.fetch(node);
+    }
+
+    #[inline]
+    fn score_fetched(&self, nodes: &[u32], out: &mut [f32]) {
+        self.codes.score_fetched(self.query, nodes, out);
     }
 }
 

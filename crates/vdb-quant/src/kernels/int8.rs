@@ -93,6 +93,8 @@ pub(crate) struct Scoring {
     pub(crate) weight: f32,
     /// Subtracted from every code byte.
     pub(crate) offset: i32,
+    /// Whether the caller has asked for the rows, so that the kernel need not.
+    pub(crate) fetched: bool,
 }
 
 /// Integer kernels that this CPU can run.

@@ -19,11 +19,11 @@ mod tests;
 pub use basis::TraversalBasis;
 pub use query::TraversalQuery;
 
-use crate::kernels::int8::FACTOR_BYTES;
+use crate::kernels::int8::{FACTOR_BYTES, Scoring};
 use crate::scalar::{Eight, Fit};
 use crate::{Int8Kernels, Width};
 use rayon::prelude::*;
-use vdb_distance::AlignedVec;
+use vdb_distance::{AlignedVec, prefetch_early};
 
 /// Bytes of a cache line, which heads and their factors fill.
 const LINE: usize = 64;
@@ -144,6 +144,22 @@ impl TraversalCodes {
     #[inline]
     pub fn score(&self, query: &TraversalQuery, offsets: &[u32], out: &mut [f32]) {
         self.kernels.score(&query.codes, query.scoring, &self.rows, self.stride, offsets, out);
+    }
+
+    /// The same for rows that [`fetch`](Self::fetch) was called for.
+    ///
+    /// # Panics
+    /// As [`score`](Self::score).
+    #[inline]
+    pub fn score_fetched(&self, query: &TraversalQuery, offsets: &[u32], out: &mut [f32]) {
+        let scoring = Scoring { fetched: true, ..query.scoring };
+        self.kernels.score(&query.codes, scoring, &self.rows, self.stride, offsets, out);
+    }
+
+    /// Asks for the row at `offset` a while ahead of its use.
+    #[inline(always)]
+    pub fn fetch(&self, offset: u32) {
+        prefetch_early(&self.rows, offset as usize * self.stride, self.stride / LINE);
     }
 
     #[cfg(test)]

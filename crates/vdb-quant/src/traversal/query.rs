@@ -27,7 +27,7 @@ impl Default for TraversalQuery {
     fn default() -> Self {
         Self {
             codes: QueryCodes::bytes(&[&[]]),
-            scoring: Scoring { base: 0.0, weight: 0.0, offset: Eight::OFFSET },
+            scoring: Scoring { base: 0.0, weight: 0.0, offset: Eight::OFFSET, fetched: false },
             moved: Vec::new(),
             head: Vec::new(),
             projected: QueryCodes::bytes(&[&[]]),
@@ -54,7 +54,7 @@ impl TraversalQuery {
         self.bytes.resize(self.head.len(), 0);
         let step = compiled::widest(Round { values: &self.head, top: TOP, integers: &mut self.bytes });
         self.codes.replace_bytes(&self.bytes);
-        self.scoring = Scoring { base: square, weight: 2.0 * step, offset: Eight::OFFSET };
+        self.scoring = Scoring { base: square, weight: 2.0 * step, offset: Eight::OFFSET, fetched: false };
     }
 
     /// The query that a coded row is.
@@ -66,7 +66,8 @@ impl TraversalQuery {
         self.codes.replace_bytes(&self.bytes);
         let factors = &row[row.len() - FACTOR_BYTES..];
         let number = |at: usize| f32::from_le_bytes(factors[at..at + 4].try_into().expect("four bytes"));
-        self.scoring = Scoring { base: number(4), weight: 2.0 * number(0), offset: Eight::OFFSET };
+        self.scoring =
+            Scoring { base: number(4), weight: 2.0 * number(0), offset: Eight::OFFSET, fetched: false };
     }
 }
 

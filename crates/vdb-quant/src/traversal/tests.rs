@@ -85,6 +85,10 @@ fn every_instruction_set_gives_the_same_distances() {
         for kernels in Int8Isa::ALL.into_iter().filter_map(Int8Kernels::for_isa) {
             let found = scored(&codes.clone().with_kernels(kernels), offsets);
             assert_eq!(found, expected, "{} of {count}", kernels.isa().name());
+            let mut fetched = vec![0.0; count];
+            offsets.iter().for_each(|&offset| codes.fetch(offset));
+            codes.clone().with_kernels(kernels).score_fetched(&query, offsets, &mut fetched);
+            assert_eq!(fetched, expected, "{} of {count}, fetched", kernels.isa().name());
         }
     }
 }

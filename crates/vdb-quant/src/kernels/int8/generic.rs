@@ -126,7 +126,8 @@ const ABREAST: usize = 4;
 /// whole chunks, and every id's row lies inside the block.
 #[inline(always)]
 pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &[u32], out: &mut [f32]) {
-    for &id in ids.iter().take(ROWS_AHEAD) {
+    let asked = if scoring.fetched { 0 } else { ids.len() };
+    for &id in ids[..asked].iter().take(ROWS_AHEAD) {
         block.prefetch(id as usize);
     }
     let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(block.query.sums[0]);
@@ -134,7 +135,7 @@ pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &
     let mut first = 0;
     while first < ids.len() {
         let count = ABREAST.min(ids.len() - first);
-        for &ahead in ids.iter().skip(first + ROWS_AHEAD).take(ABREAST) {
+        for &ahead in ids[..asked].iter().skip(first + ROWS_AHEAD).take(ABREAST) {
             block.prefetch(ahead as usize);
         }
         // SAFETY: every id's row lies inside the block, and missing ones are replaced by the first of the group.
