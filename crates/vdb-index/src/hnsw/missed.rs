@@ -7,8 +7,7 @@
 //! *missed* when the walk for it ends with neither it nor any of its neighbours in the beam. It is linked anew, from both
 //! where the walk ended and where it is. As long as rows are missed, another sample is taken, twice as large.
 //!
-//! In a sound graph hardly a row is missed (1 of 20,000 in wordnet-minilm-384 whose content was replaced), and the first
-//! sample is all that it costs.
+//! In a sound graph hardly a row is missed, and the first sample is all that it costs.
 
 use super::Hnsw;
 use super::build::Plan;
