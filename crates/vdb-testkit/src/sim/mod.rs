@@ -31,7 +31,7 @@ pub enum Loss {
     Torn(usize),
 }
 
-/// A file system in memory; clones are the same one. See the [module](self).
+/// A file system in memory; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct SimFiles {
     state: Arc<Mutex<State>>,
