@@ -18,7 +18,7 @@ pub(crate) use blobs::check_range;
 const LOCK: &str = "lock";
 const TEMPORARY_PREFIX: &str = "temp-";
 
-/// A folder that holds a log, manifests and blobs; see the [module](self).
+/// A folder that holds a log, manifests and blobs.
 ///
 /// There is one writer at a time, the one that holds the [lock](Self::lock); readers need none.
 #[derive(Debug)]
