@@ -328,6 +328,22 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The number at a byte offset.
+///
+/// # Panics
+/// When there are fewer than four bytes from there on: for records whose length was checked.
+pub fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes(*bytes[offset..].first_chunk().expect("the caller checked the length"))
+}
+
+/// The number at a byte offset.
+///
+/// # Panics
+/// When there are fewer than eight bytes from there on: for records whose length was checked.
+pub fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(*bytes[offset..].first_chunk().expect("the caller checked the length"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

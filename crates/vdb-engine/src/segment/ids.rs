@@ -8,7 +8,7 @@ use crate::{Error, PointId};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-use vdb_storage::codec::{Encode, Reader};
+use vdb_storage::codec::{Encode, Reader, u32_at, u64_at};
 use vdb_storage::{ContainerWriter, Region, StorageError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -205,9 +205,9 @@ impl IdTable {
         let row = row as usize;
         assert!(row < self.rows, "row {row} of {}", self.rows);
         if !self.is_mixed {
-            return Ok(PointId::Number(u64_at(&self.keys, row)));
+            return Ok(PointId::Number(u64_at(&self.keys, 8 * row)));
         }
-        let (first, second) = (u64_at(&self.keys, 2 * row), u64_at(&self.keys, 2 * row + 1));
+        let (first, second) = (u64_at(&self.keys, 16 * row), u64_at(&self.keys, 16 * row + 8));
         match self.tags[row] {
             NUMBER => Ok(PointId::Number(first)),
             UUID => Ok(PointId::Uuid(Uuid::from_u64_pair(first, second))),
@@ -236,7 +236,7 @@ impl IdTable {
         let slots = self.slots.len() / 4;
         let mut slot = first_slot(hash(id, self.seed), slots);
         for _ in 0..slots {
-            let row = u32_at(&self.slots, slot);
+            let row = u32_at(&self.slots, 4 * slot);
             if row == EMPTY {
                 return Ok(None);
             }
@@ -255,12 +255,12 @@ impl IdTable {
     /// Whether a row has this id, without a copy of it.
     fn is_id(&self, row: usize, id: &PointId) -> Result<bool, Error> {
         if !self.is_mixed {
-            return Ok(matches!(id, PointId::Number(number) if *number == u64_at(&self.keys, row)));
+            return Ok(matches!(id, PointId::Number(number) if *number == u64_at(&self.keys, 8 * row)));
         }
         if self.tags[row] != tag(id) {
             return Ok(false);
         }
-        let (first, second) = (u64_at(&self.keys, 2 * row), u64_at(&self.keys, 2 * row + 1));
+        let (first, second) = (u64_at(&self.keys, 16 * row), u64_at(&self.keys, 16 * row + 8));
         Ok(match id {
             PointId::Number(number) => *number == first,
             PointId::Uuid(uuid) => uuid.as_u64_pair() == (first, second),
@@ -289,14 +289,6 @@ impl IdTable {
         }
         Ok(())
     }
-}
-
-fn u32_at(bytes: &[u8], place: usize) -> u32 {
-    u32::from_le_bytes(*bytes[4 * place..].first_chunk().expect("lengths were checked"))
-}
-
-fn u64_at(bytes: &[u8], place: usize) -> u64 {
-    u64::from_le_bytes(*bytes[8 * place..].first_chunk().expect("lengths were checked"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     TABLE_ENTRY_BYTES, align_up, is_valid_name,
 };
 use crate::Region;
+use crate::codec::{u32_at, u64_at};
 use crate::error::StorageError;
 use std::collections::HashSet;
 use std::fs::File;
@@ -285,8 +286,8 @@ fn check_header<R: Read + Seek>(source: &mut Source<R>, kind: FileKind) -> Resul
     if source.length < shortest {
         return Err(source.truncated(shortest, source.length));
     }
-    source.check_sum("the header", 0, get_u32(&header, HEADER_CHECKSUM), &header[..HEADER_CHECKSUM])?;
-    let version = get_u32(&header, HEADER_VERSION);
+    source.check_sum("the header", 0, u32_at(&header, HEADER_CHECKSUM), &header[..HEADER_CHECKSUM])?;
+    let version = u32_at(&header, HEADER_VERSION);
     if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&version) {
         return Err(StorageError::UnsupportedVersion {
             path: source.path.clone(),
@@ -295,7 +296,7 @@ fn check_header<R: Read + Seek>(source: &mut Source<R>, kind: FileKind) -> Resul
             newest: FORMAT_VERSION,
         });
     }
-    let found = FileKind::from_u32(get_u32(&header, HEADER_KIND));
+    let found = FileKind::from_u32(u32_at(&header, HEADER_KIND));
     if found != kind {
         return Err(StorageError::WrongKind { path: source.path.clone(), expected: kind, found });
     }
@@ -317,19 +318,19 @@ fn read_footer<R: Read + Seek>(source: &mut Source<R>) -> Result<Footer, Storage
         let (path, offset) = (source.path.clone(), start + FOOTER_END_MAGIC as u64);
         return Err(StorageError::MissingEnd { path, offset, length: source.length });
     }
-    source.check_sum("the footer", start, get_u32(&bytes, FOOTER_CHECKSUM), &bytes[..FOOTER_CHECKSUM])?;
+    source.check_sum("the footer", start, u32_at(&bytes, FOOTER_CHECKSUM), &bytes[..FOOTER_CHECKSUM])?;
     source.check_zero(start + FOOTER_RESERVED as u64, &bytes[FOOTER_RESERVED..FOOTER_CHECKSUM])?;
 
-    let file_length = get_u64(&bytes, FOOTER_FILE_LENGTH);
+    let file_length = u64_at(&bytes, FOOTER_FILE_LENGTH);
     if file_length > source.length {
         return Err(source.truncated(file_length, source.length));
     }
     let footer = Footer {
-        table_offset: get_u64(&bytes, FOOTER_TABLE_OFFSET),
-        table_length: get_u64(&bytes, FOOTER_TABLE_LENGTH),
-        table_checksum: get_u32(&bytes, FOOTER_TABLE_CHECKSUM),
+        table_offset: u64_at(&bytes, FOOTER_TABLE_OFFSET),
+        table_length: u64_at(&bytes, FOOTER_TABLE_LENGTH),
+        table_checksum: u32_at(&bytes, FOOTER_TABLE_CHECKSUM),
     };
-    let count = u64::from(get_u32(&bytes, FOOTER_COUNT));
+    let count = u64::from(u32_at(&bytes, FOOTER_COUNT));
     let table_end = footer.table_offset.checked_add(footer.table_length);
     let problem = if file_length < source.length {
         format!("the file should have {file_length} bytes, it has {}", source.length)
@@ -365,7 +366,7 @@ fn read_table<R: Read + Seek>(source: &mut Source<R>, footer: &Footer) -> Result
             let reason = format!("the section name \"{}\" is not valid or not unique", name.escape_ascii());
             return Err(source.malformed(row_offset, reason));
         }
-        let (offset, length) = (get_u64(row, ENTRY_OFFSET), get_u64(row, ENTRY_LENGTH));
+        let (offset, length) = (u64_at(row, ENTRY_OFFSET), u64_at(row, ENTRY_LENGTH));
         let expected_offset = end.and_then(align_up);
         end = offset.checked_add(length).filter(|&end| end <= footer.table_offset);
         if expected_offset != Some(offset) || end.is_none() {
@@ -378,7 +379,7 @@ fn read_table<R: Read + Seek>(source: &mut Source<R>, footer: &Footer) -> Result
             return Err(source.malformed(row_offset, reason));
         }
         let name: String = name.iter().map(|&byte| char::from(byte)).collect();
-        let checksum = get_u32(row, ENTRY_CHECKSUM);
+        let checksum = u32_at(row, ENTRY_CHECKSUM);
         if length == 0 {
             // Nothing will ever be read of it, so now is the time.
             source.check_sum(&name, offset, checksum, &[])?;
@@ -405,17 +406,4 @@ fn check_padding<R: Read + Seek>(
         source.check_zero(end, &padding)?;
     }
     Ok(())
-}
-
-/// A field at a constant offset of a record whose length was checked.
-fn get<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
-    *record[offset..].first_chunk().expect("fields end before their record does")
-}
-
-fn get_u32(record: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(get(record, offset))
-}
-
-fn get_u64(record: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(get(record, offset))
 }

@@ -12,6 +12,7 @@ mod tests;
 pub(crate) use reader::WalReader;
 pub(crate) use writer::Wal;
 
+use crate::codec::{u32_at, u64_at};
 use crate::container::{FORMAT_VERSION, FileKind, MAGIC, OLDEST_FORMAT_VERSION};
 use crate::files::{File, FileSystem};
 use crate::{SeqNo, StorageError};
@@ -239,12 +240,4 @@ impl OpenFile {
             Err(error) => Err(error),
         }
     }
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(*bytes[offset..].first_chunk().expect("the caller checked the length"))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(*bytes[offset..].first_chunk().expect("the caller checked the length"))
 }

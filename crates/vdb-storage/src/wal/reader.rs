@@ -3,8 +3,9 @@
 //! What was read can be old by the time it is judged, so bytes that look wrong are read once more before they are called
 //! torn or damaged; and where a next file exists, up to the length that its header tells, which was final before it began.
 
-use super::{FRAME_ALIGNMENT, Frame, HEADER_BYTES, NoFrame, OpenFile, frame_at, numbers, u64_at};
+use super::{FRAME_ALIGNMENT, Frame, HEADER_BYTES, NoFrame, OpenFile, frame_at, numbers};
 use crate::backend::{LogReader, TornTail};
+use crate::codec::u64_at;
 use crate::files::{FileSystem, read_from};
 use crate::{SeqNo, StorageError};
 use std::io;

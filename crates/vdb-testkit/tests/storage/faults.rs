@@ -2,11 +2,31 @@
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use vdb_storage::{Backend, Durability, LocalDir, SeqNo, StorageError};
+use vdb_storage::{Backend, CommitLog, Durability, LocalDir, SeqNo, StorageError};
 use vdb_testkit::{Loss, SimFiles, conformance};
 
 fn store(files: &SimFiles) -> LocalDir {
     LocalDir::new(Arc::new(files.clone()), "db", 1).with_wal_file_bytes(300)
+}
+
+/// A store with one durable record.
+struct Kept {
+    files: SimFiles,
+    backend: LocalDir,
+    log: Arc<dyn CommitLog>,
+    kept: SeqNo,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let files = SimFiles::new();
+        let backend = store(&files);
+        backend.create().unwrap();
+        let log = backend.open_log(SeqNo::FIRST).unwrap();
+        let kept = log.append(b"kept").unwrap();
+        log.commit(kept, Durability::Synced).unwrap();
+        Self { files, backend, log, kept }
+    }
 }
 
 /// Some of everything; gives the records and the manifest that were acknowledged, and the first error.
@@ -136,12 +156,7 @@ fn a_full_disk_is_an_error_and_writing_goes_on_when_there_is_room() {
 /// A record that waited behind one that failed is refused, too: it was made by somebody who counted on that one.
 #[test]
 fn records_behind_a_failed_one_fail() {
-    let files = SimFiles::new();
-    let backend = store(&files);
-    backend.create().unwrap();
-    let log = backend.open_log(SeqNo::FIRST).unwrap();
-    let kept = log.append(b"kept").unwrap();
-    log.commit(kept, Durability::Synced).unwrap();
+    let Kept { files, backend, log, kept } = Kept::new();
     let (one, two) = (log.append(b"one").unwrap(), log.append(b"two").unwrap());
     files.fail(1, ErrorKind::Other);
     for seq in [two, one, two] {
@@ -158,12 +173,7 @@ fn records_behind_a_failed_one_fail() {
 /// So is one that comes while the write that fails is under way.
 #[test]
 fn records_that_come_while_one_fails_fail() {
-    let files = SimFiles::new();
-    let backend = store(&files);
-    backend.create().unwrap();
-    let log = backend.open_log(SeqNo::FIRST).unwrap();
-    let kept = log.append(b"kept").unwrap();
-    log.commit(kept, Durability::Synced).unwrap();
+    let Kept { files, backend, log, kept } = Kept::new();
     let one = log.append(b"one").unwrap();
     files.fail(1, ErrorKind::StorageFull);
     let other = Arc::clone(&log);
@@ -183,12 +193,7 @@ fn records_that_come_while_one_fails_fail() {
 /// When what was written in part cannot be cut off, it is unknown what is there.
 #[test]
 fn a_write_that_cannot_be_undone_stops_the_log() {
-    let files = SimFiles::new();
-    let backend = store(&files);
-    backend.create().unwrap();
-    let log = backend.open_log(SeqNo::FIRST).unwrap();
-    let kept = log.append(b"kept").unwrap();
-    log.commit(kept, Durability::Synced).unwrap();
+    let Kept { files, log, kept, .. } = Kept::new();
     let seq = log.append(&[1; 100]).unwrap();
     files.fail(1, ErrorKind::Other);
     files.fail(2, ErrorKind::Other);
@@ -203,12 +208,7 @@ fn a_write_that_cannot_be_undone_stops_the_log() {
 /// After a failed sync nobody knows what is on disk: nothing is written until the store is opened again.
 #[test]
 fn a_failed_sync_stops_the_log() {
-    let files = SimFiles::new();
-    let backend = store(&files);
-    backend.create().unwrap();
-    let log = backend.open_log(SeqNo::FIRST).unwrap();
-    let kept = log.append(b"kept").unwrap();
-    log.commit(kept, Durability::Synced).unwrap();
+    let Kept { files, log, kept, .. } = Kept::new();
     let seq = log.append(b"unknown").unwrap();
     files.fail(2, ErrorKind::Other);
     let error = log.commit(seq, Durability::Synced).unwrap_err();
