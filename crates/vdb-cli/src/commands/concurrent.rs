@@ -63,6 +63,9 @@ pub(crate) fn run(args: &ConcurrentArgs, out: &mut dyn Write) -> anyhow::Result<
     for (name, value) in [("--readers", args.readers), ("--queries", args.queries), ("--k", args.k)] {
         ensure!(value > 0, "{name} is 0, expected at least 1");
     }
+    if let Some(per_s) = args.writes_per_s {
+        ensure!((0.001..1e9).contains(&per_s), "--writes-per-s is {per_s}, expected 0.001 or more");
+    }
     let seconds = Duration::try_from_secs_f64(args.seconds);
     let seconds =
         seconds.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
@@ -215,6 +218,9 @@ impl Bench<'_> {
         while start.elapsed() < self.seconds || times.is_empty() {
             if let Some(per_s) = self.args.writes_per_s {
                 let due = Duration::from_secs_f64(times.len() as f64 / per_s);
+                if due >= self.seconds && !times.is_empty() {
+                    break;
+                }
                 thread::sleep(due.saturating_sub(start.elapsed()));
             }
             let row = self.base.row(coming[(times.len() / 2) % coming.len()] as usize);

@@ -338,5 +338,11 @@ fn an_index_is_searched_while_it_is_written() {
     assert!(number(writes, "per_s") > 0.0 && number(writes, "merges") > 0.0, "{writes}");
     assert_eq!((number(&rows[4], "recent"), number(&rows[4], "hidden")), (0.0, 0.0));
     run("--readers 0").failure(&["--readers is 0"]);
+    for refused in ["0", "-1", "nan", "inf", "1e-300"] {
+        run(&format!("--writes-per-s={refused}")).failure(&["--writes-per-s is", "expected 0.001 or more"]);
+    }
+    let slow = run("--queries 20 --seconds 0.1 --writes-per-s 0.001 --json").json();
+    let written = slow.iter().find(|row| row["phase"] == "written").unwrap();
+    assert!(number(&written["writes"], "per_s") > 0.0, "one write, and no wait for the next");
     assert!(run("--queries 20 --seconds 0 --ef-search 50").success().contains("merges"), "lines of text");
 }
