@@ -6,6 +6,8 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use vdb_distance::Isa;
 use vdb_distance::Kernels;
 
 use crate::kernels::fastscan::{BLOCK, FastScan, TABLE_BYTES, Tables8, padded_bytes};
@@ -78,7 +80,7 @@ impl Tables {
         static CHOSEN: OnceLock<OfLevels> = OnceLock::new();
         let of_levels = CHOSEN.get_or_init(|| match Kernels::get().isa() {
             #[cfg(target_arch = "x86_64")]
-            vdb_distance::Isa::Avx512
+            Isa::Avx512
                 if std::arch::is_x86_feature_detected!("avx512bw")
                     && std::arch::is_x86_feature_detected!("avx512dq")
                     && std::arch::is_x86_feature_detected!("avx512vl") =>
@@ -86,11 +88,7 @@ impl Tables {
                 of_levels_avx512
             }
             #[cfg(target_arch = "x86_64")]
-            vdb_distance::Isa::Avx2 | vdb_distance::Isa::Avx512
-                if std::arch::is_x86_feature_detected!("avx2") =>
-            {
-                of_levels_avx2
-            }
+            Isa::Avx2 | Isa::Avx512 if std::arch::is_x86_feature_detected!("avx2") => of_levels_avx2,
             _ => of_levels,
         });
         // SAFETY: chosen for what this CPU has; the body is safe code.

@@ -31,8 +31,8 @@ pub use kmeans::{KMeans, KMeansConfig, KMeansError, KMeansInit, KMeansProgress};
 pub use parameters::ParametersError;
 pub use place::{length, place};
 pub use product::{
-    Opq, OpqConfig, OpqQuery, ProductBits, ProductBlockQuery, ProductConfig, ProductError, ProductQuantizer,
-    ProductQuery,
+    Opq, OpqConfig, OpqQuery, ProductBits, ProductBlockQuery, ProductConfig, ProductError, ProductProgress,
+    ProductQuantizer, ProductQuery,
 };
 pub use quantizer::{CodeQuery, Quantizer};
 pub use rabitq::{

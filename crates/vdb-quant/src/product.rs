@@ -126,6 +126,16 @@ impl Piece {
     }
 }
 
+/// Where a training run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProductProgress {
+    /// Codebooks trained, one a piece; under OPQ again in every round.
+    pub done: usize,
+    /// Out of how many at most: OPQ stops its rounds early where nothing is left to turn.
+    pub total: usize,
+}
+
 /// Start and length of every piece.
 fn cuts(dim: usize, subspaces: usize) -> impl Iterator<Item = (usize, usize)> {
     let (len, longer) = (dim / subspaces, dim % subspaces);
@@ -138,6 +148,19 @@ impl ProductQuantizer {
     /// # Errors
     /// When the pieces do not fit the dimension, there are no vectors, or a value is not finite.
     pub fn train(rows: &[f32], dim: usize, config: &ProductConfig) -> Result<ProductQuantizer, ProductError> {
+        Self::train_with(rows, dim, config, &mut |_| {})
+    }
+
+    /// [`train`](Self::train) that reports every codebook.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_with(
+        rows: &[f32],
+        dim: usize,
+        config: &ProductConfig,
+        progress: &mut dyn FnMut(ProductProgress),
+    ) -> Result<ProductQuantizer, ProductError> {
         let subspaces = config.subspaces;
         if subspaces == 0 || subspaces > dim {
             return Err(ProductError::Subspaces { subspaces, dim });
@@ -157,6 +180,7 @@ impl ProductQuantizer {
             let mut centroids = KMeans::train(&own, len, &kmeans)?.centroids().to_vec();
             let last = centroids[(clusters - 1) * len..].to_vec();
             centroids.extend(last.iter().cycle().take((wanted - clusters) * len));
+            progress(ProductProgress { done: i + 1, total: subspaces });
             Ok(Piece::new(start, len, centroids))
         });
         let pieces = pieces.collect::<Result<Vec<_>, KMeansError>>()?;

@@ -17,7 +17,9 @@
 use rayon::prelude::*;
 use vdb_distance::Metric;
 
-use super::{ProductBlockQuery, ProductConfig, ProductError, ProductQuantizer, ProductQuery};
+use super::{
+    ProductBlockQuery, ProductConfig, ProductError, ProductProgress, ProductQuantizer, ProductQuery,
+};
 use crate::kmeans::KMeansError;
 use crate::orthogonal::Orthogonal;
 use crate::parameters::{Kind, ParametersError, Reader, Writer};
@@ -67,6 +69,19 @@ impl Opq {
     /// # Complexity
     /// Besides the codebooks `rounds · d²·(n + 25·d)` operations, n at most 65,536.
     pub fn train(rows: &[f32], dim: usize, config: &OpqConfig) -> Result<Opq, ProductError> {
+        Self::train_with(rows, dim, config, &mut |_| {})
+    }
+
+    /// [`train`](Self::train) that reports every codebook of every round.
+    ///
+    /// # Errors
+    /// As [`ProductQuantizer::train`].
+    pub fn train_with(
+        rows: &[f32],
+        dim: usize,
+        config: &OpqConfig,
+        progress: &mut dyn FnMut(ProductProgress),
+    ) -> Result<Opq, ProductError> {
         let subspaces = config.product.subspaces;
         if subspaces == 0 || subspaces > dim {
             return Err(ProductError::Subspaces { subspaces, dim });
@@ -82,16 +97,23 @@ impl Opq {
         let sample: Vec<f32> = rows.chunks_exact(dim).step_by(step).flatten().copied().collect();
         let mut rotation = balanced(&sample, dim, subspaces);
         let short = ProductConfig { iterations: ROUND_ITERATIONS, ..config.product.clone() };
+        let total = (config.rounds + 1) * subspaces;
+        let mut done = 0;
+        let mut count = |_: ProductProgress| {
+            done += 1;
+            progress(ProductProgress { done, total });
+        };
         for _ in 0..config.rounds {
             let rotated = rotate_all(&rotation, &sample, dim);
-            let product = ProductQuantizer::train(&rotated, dim, &short)?;
+            let product = ProductQuantizer::train_with(&rotated, dim, &short, &mut count)?;
             let sum = cross_products(&product, &sample, &rotated, dim);
             match polar(sum, rotation.rows(), dim) {
                 Some(rows) => rotation = Orthogonal::from_rows(dim, rows),
                 None => break,
             }
         }
-        let product = ProductQuantizer::train(&rotate_all(&rotation, &sample, dim), dim, &config.product)?;
+        let rotated = rotate_all(&rotation, &sample, dim);
+        let product = ProductQuantizer::train_with(&rotated, dim, &config.product, &mut count)?;
         Ok(Opq { rotation, product })
     }
 

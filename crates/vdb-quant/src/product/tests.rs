@@ -108,6 +108,27 @@ fn fewer_vectors_than_centroids_are_all_kept() {
 }
 
 #[test]
+fn training_reports_every_codebook() {
+    let rows = correlated(300, 12, 5);
+    let config = ProductConfig::new(4, ProductBits::Four);
+    let mut reports = Vec::new();
+    let mut note = |progress: ProductProgress| reports.push((progress.done, progress.total));
+    let product = ProductQuantizer::train_with(&rows, 12, &config, &mut note).unwrap();
+    assert_eq!(product, ProductQuantizer::train(&rows, 12, &config).unwrap());
+    assert_eq!(reports, [(1, 4), (2, 4), (3, 4), (4, 4)]);
+    let opq = OpqConfig::new(config);
+    let mut done = Vec::new();
+    let most = (opq.rounds + 1) * 4;
+    let mut note = |progress: ProductProgress| {
+        assert_eq!(progress.total, most);
+        done.push(progress.done);
+    };
+    let trained = Opq::train_with(&rows, 12, &opq, &mut note).unwrap();
+    assert_eq!(trained, Opq::train(&rows, 12, &opq).unwrap());
+    assert!(done.iter().copied().eq(1..=done.len()) && (8..=most).contains(&done.len()), "{done:?}");
+}
+
+#[test]
 fn what_cannot_be_trained_is_an_error() {
     let train = |rows: &[f32], dim, m| {
         let product = ProductConfig::new(m, ProductBits::Four);
