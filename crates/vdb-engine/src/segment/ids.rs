@@ -5,6 +5,7 @@
 //! damaged file may hold are checked when they are used.
 
 use crate::{Error, PointId};
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -250,6 +251,17 @@ impl IdTable {
             slot = if slot + 1 == slots { 0 } else { slot + 1 };
         }
         Err(Error::damaged(&self.path, SLOTS, "no slot is empty"))
+    }
+
+    /// The order of two rows by their ids; by their numbers where a damaged file holds none.
+    pub(crate) fn compare(&self, a: u32, b: u32) -> Ordering {
+        if !self.is_mixed {
+            return u64_at(&self.keys, 8 * a as usize).cmp(&u64_at(&self.keys, 8 * b as usize));
+        }
+        match (self.id(a), self.id(b)) {
+            (Ok(one), Ok(two)) => one.cmp(&two),
+            _ => a.cmp(&b),
+        }
     }
 
     /// Whether a row has this id, without a copy of it.

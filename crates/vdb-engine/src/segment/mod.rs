@@ -1,5 +1,286 @@
-//! The file of a segment: what its sections hold, read in place.
+//! The file of a segment: points that never change, used where the file is mapped.
+//!
+//! A segment has *rows*. Each has an id, a version, perhaps a time to expire, a payload, and for each vector field a vector
+//! or none. A field's graph is over the same rows. Opening looks at lengths only; what a damaged file may hold is checked
+//! when it is used, and [`Segment::verify`] checks all of it.
 
 mod ids;
+mod payloads;
 
 pub use ids::{IdTable, write_ids};
+pub(crate) use payloads::{Payloads, parse, to_json};
+
+use crate::schema::{Field, FieldIndex, Schema};
+use crate::{Error, PointId};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vdb_distance::ElementType;
+use vdb_index::{BitSet, GraphError, Hnsw, StoredRows, Vectors};
+use vdb_storage::codec::{Encode, Reader, u64_at};
+use vdb_storage::{Blobs, ContainerReader, ContainerWriter, FileKind, Region, StorageError};
+
+const KIND: FileKind = FileKind::new(*b"SEGM");
+const VERSIONS: &str = "versions";
+const EXPIRES: &str = "expires";
+
+/// A vector field of a segment.
+#[derive(Debug)]
+pub(crate) struct SegmentField {
+    pub(crate) number: u32,
+    pub(crate) vectors: Vectors,
+    pub(crate) hnsw: Option<Hnsw>,
+}
+
+/// Points in a file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// In the name of its blob.
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) ids: IdTable,
+    pub(crate) payloads: Payloads,
+    pub(crate) fields: Vec<SegmentField>,
+    pub(crate) file_bytes: u64,
+    versions: Region,
+    /// Empty when no row expires.
+    expires: Region,
+    container: ContainerReader<Cursor<Region>>,
+}
+
+/// The name of a segment's blob.
+pub(crate) fn blob_name(number: u64) -> String {
+    format!("seg-{number:08}")
+}
+
+/// The section of a field.
+fn section_name(field: u32, name: &str) -> String {
+    format!("{field}:{name}")
+}
+
+/// What is to be written as a segment.
+pub(crate) struct Content<'a> {
+    pub(crate) ids: &'a [PointId],
+    pub(crate) versions: &'a [u64],
+    /// Of each row, or of none.
+    pub(crate) expires: &'a [u64],
+    pub(crate) payload_lengths: &'a [u32],
+    pub(crate) payload: &'a dyn Fn(usize) -> Result<&'a [u8], Error>,
+    pub(crate) fields: &'a [(u32, Vectors, Option<Hnsw>)],
+}
+
+/// Writes a segment, durably.
+pub(crate) fn write(blobs: &dyn Blobs, number: u64, content: &Content<'_>) -> Result<(), Error> {
+    let name = blob_name(number);
+    let path = PathBuf::from(&name);
+    let io = |error| Error::from(StorageError::io(&path)(error));
+    let mut blob = blobs.create(&name)?;
+    {
+        let mut file = ContainerWriter::new(&mut blob, KIND).map_err(io)?;
+        write_ids(content.ids, number, &mut file, &path)?;
+        file.write_section(VERSIONS, |out| out.put_u64_slice(content.versions)).map_err(io)?;
+        if content.expires.iter().any(|at| *at > 0) {
+            file.write_section(EXPIRES, |out| out.put_u64_slice(content.expires)).map_err(io)?;
+        }
+        payloads::write(content.payload_lengths, content.payload, &mut file, &path)?;
+        for (field, vectors, hnsw) in content.fields {
+            write_field(*field, vectors, hnsw.as_ref(), &mut file).map_err(io)?;
+        }
+        file.finish().map_err(io)?;
+    }
+    Ok(blob.finish()?)
+}
+
+fn write_field<W: std::io::Write>(
+    field: u32,
+    vectors: &Vectors,
+    hnsw: Option<&Hnsw>,
+    file: &mut ContainerWriter<W>,
+) -> std::io::Result<()> {
+    let StoredRows { element, rows, values, norms } = vectors.stored();
+    let is_full = vectors.live().count() == rows;
+    file.write_section(&section_name(field, "config"), |out| {
+        out.put_u32(vectors.dim() as u32)?;
+        out.put_u32(metric_number(vectors.metric()))?;
+        out.put_u32(element.to_u32())?;
+        out.put_u32(u32::from(!is_full) | u32::from(hnsw.is_some()) << 1)
+    })?;
+    if !is_full {
+        file.write_section(&section_name(field, "live"), |out| out.put_u64_slice(vectors.live().words()))?;
+    }
+    file.add_section(&section_name(field, "rows"), values)?;
+    if !norms.is_empty() {
+        file.write_section(&section_name(field, "norms"), |out| out.put_f32_slice(norms))?;
+    }
+    for (name, bytes) in hnsw.map(Hnsw::stored).unwrap_or_default() {
+        file.add_section(&section_name(field, name), &bytes)?;
+    }
+    Ok(())
+}
+
+use crate::manifest::{metric_number, metric_of};
+
+/// What stops a graph from being opened.
+enum OpenError {
+    Storage(StorageError),
+    Graph(GraphError),
+}
+
+impl From<GraphError> for OpenError {
+    fn from(error: GraphError) -> Self {
+        Self::Graph(error)
+    }
+}
+
+impl Segment {
+    /// Opens the segment of a number, with those of its fields that the schema has.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Damaged`].
+    ///
+    /// # Complexity
+    /// Independent of the number of rows, but for a bit a row.
+    pub(crate) fn open(blobs: &dyn Blobs, number: u64, schema: &Schema) -> Result<Self, Error> {
+        let name = blob_name(number);
+        let path = PathBuf::from(&name);
+        let region = blobs.open(&name)?.map()?;
+        let file_bytes = region.len() as u64;
+        let container = ContainerReader::from_region(&path, region, KIND)?;
+        let section = |name: &str| container.section_in_place(name);
+        let ids = IdTable::open(&path, section)?;
+        let rows = ids.len();
+        let versions = section(VERSIONS)?;
+        let expires = match section(EXPIRES) {
+            Err(StorageError::MissingSection { .. }) => Region::from(&[][..]),
+            expires => expires?,
+        };
+        for (name, region) in [(VERSIONS, &versions), (EXPIRES, &expires)] {
+            if region.len() != rows * 8 && !(name == EXPIRES && region.is_empty()) {
+                let reason = format!("{} bytes for {rows} rows, {} expected", region.len(), rows * 8);
+                return Err(Error::damaged(&path, name, reason));
+            }
+        }
+        let payloads = Payloads::open(&path, rows, section)?;
+        let fields = schema.fields.iter().filter_map(|field| {
+            let config = section_name(field.number, "config");
+            match container.verified_in_place(&config) {
+                Err(StorageError::MissingSection { .. }) => None,
+                Err(error) => Some(Err(error.into())),
+                Ok(config) => Some(open_field(&path, rows, field, &config, section)),
+            }
+        });
+        let fields = fields.collect::<Result<_, Error>>()?;
+        Ok(Self { number, path, ids, payloads, fields, file_bytes, versions, expires, container })
+    }
+
+    /// Rows, dead ones included.
+    pub(crate) fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn field(&self, number: u32) -> Option<&SegmentField> {
+        self.fields.iter().find(|field| field.number == number)
+    }
+
+    pub(crate) fn version(&self, row: u32) -> u64 {
+        u64_at(&self.versions, 8 * row as usize)
+    }
+
+    /// When a row expires, in milliseconds since 1970; 0 for never.
+    pub(crate) fn expires(&self, row: u32) -> u64 {
+        if self.expires.is_empty() { 0 } else { u64_at(&self.expires, 8 * row as usize) }
+    }
+
+    /// Whether any row expires.
+    pub(crate) fn has_expiring_rows(&self) -> bool {
+        !self.expires.is_empty()
+    }
+
+    /// Whether a graph is due that is not there.
+    pub(crate) fn lacks_graph(&self, schema: &Schema, least_rows: usize) -> bool {
+        self.fields.iter().any(|field| {
+            let config = schema.by_number(field.number).map(|field| field.config.index);
+            matches!(config, Some(FieldIndex::Hnsw(_)))
+                && field.hnsw.is_none()
+                && field.vectors.live().count() >= least_rows
+        })
+    }
+
+    /// Whether any field has a graph.
+    pub(crate) fn has_graph(&self) -> bool {
+        self.fields.iter().any(|field| field.hnsw.is_some())
+    }
+
+    /// Checks every checksum, every id and payload, and every link.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub(crate) fn verify(&self) -> Result<(), Error> {
+        self.container.verify_in_place()?;
+        self.ids.verify()?;
+        for row in 0..self.rows() as u32 {
+            self.payloads.payload(row)?;
+        }
+        for SegmentField { number, vectors, hnsw } in &self.fields {
+            let Some(hnsw) = hnsw else { continue };
+            hnsw.verify(vectors).map_err(|error| {
+                Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn open_field(
+    path: &Path,
+    rows: usize,
+    field: &Field,
+    config: &[u8],
+    section: impl Fn(&str) -> Result<Region, StorageError>,
+) -> Result<SegmentField, Error> {
+    let number = field.number;
+    let config_name = section_name(number, "config");
+    let mut reader = Reader::new(config);
+    let mut word = || reader.u32().map_err(StorageError::decode(path, &config_name));
+    let (dim, metric, element, flags) = (word()?, word()?, word()?, word()?);
+    let (expected, found) = ((field.config.dim, Some(field.config.metric)), (dim as usize, metric_of(metric)));
+    if expected != found {
+        let reason = format!("dimension and metric are {found:?}, the collection's are {expected:?}");
+        return Err(Error::damaged(path, &config_name, reason));
+    }
+    let element = ElementType::from_u32(element)
+        .ok_or_else(|| Error::damaged(path, &config_name, format!("{element} is no type of values")))?;
+    let own = |name: &str| section(&section_name(number, name));
+    let live = if flags & 1 == 0 {
+        BitSet::all(rows)
+    } else {
+        let bytes = own("live")?;
+        let words = (0..bytes.len() / 8).map(|word| u64_at(&bytes, 8 * word)).collect();
+        BitSet::from_words(rows, words).ok_or_else(|| {
+            let reason = format!("{} bytes are no set of {rows} rows", bytes.len());
+            Error::damaged(path, &section_name(number, "live"), reason)
+        })?
+    };
+    let norms = match own("norms") {
+        Err(StorageError::MissingSection { .. }) => Region::from(&[][..]),
+        norms => norms?,
+    };
+    let (values, norms) = (Arc::new(own("rows")?), Arc::new(norms));
+    let vectors = Vectors::open(field.config.metric, field.config.dim, element, live, values, norms)
+        .map_err(|reason| Error::damaged(path, &section_name(number, "rows"), reason))?;
+    let hnsw = if flags & 2 == 0 {
+        None
+    } else {
+        let opened = Hnsw::open(&vectors, |name| match own(name) {
+            Ok(region) => Ok(Arc::new(region) as vdb_distance::Owner),
+            Err(error) => Err(OpenError::Storage(error)),
+        });
+        Some(opened.map_err(|error| match error {
+            OpenError::Storage(error) => error.into(),
+            OpenError::Graph(error) => {
+                Error::damaged(path, &section_name(number, "hnsw.config"), error.to_string())
+            }
+        })?)
+    };
+    Ok(SegmentField { number, vectors, hnsw })
+}

@@ -75,6 +75,27 @@ impl ContainerReader<Cursor<Region>> {
         let (offset, length) = (entry.offset as usize, entry.length as usize);
         Ok(self.source.inner.get_ref().slice(offset..offset + length))
     }
+
+    /// A section in place, with its checksum verified.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::MissingSection`], [`StorageError::Checksum`].
+    pub fn verified_in_place(&self, name: &str) -> Result<Region, StorageError> {
+        let region = self.section_in_place(name)?;
+        let entry = self.entry(name)?;
+        self.source.check_sum(&entry.name, entry.offset, entry.checksum, &region)?;
+        Ok(region)
+    }
+
+    /// Compares the checksums of all sections.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Checksum`].
+    pub fn verify_in_place(&self) -> Result<(), StorageError> {
+        self.entries.iter().try_for_each(|entry| self.verified_in_place(&entry.name).map(|_| ()))
+    }
 }
 
 impl<R: Read + Seek> ContainerReader<R> {

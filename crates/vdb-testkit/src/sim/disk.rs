@@ -62,7 +62,8 @@ impl Disk {
             let inside = path.parent() == Some(folder);
             inside.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
         };
-        self.has_folder(folder).then(|| self.names.keys().filter_map(name).collect())
+        let all = self.names.keys().chain(&self.folders);
+        self.has_folder(folder).then(|| all.filter_map(name).collect())
     }
 
     pub(super) fn apply(&mut self, change: &Change) {

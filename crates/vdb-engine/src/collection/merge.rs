@@ -1,0 +1,406 @@
+//! Merging: one segment for several, with a graph where there are points enough for one, and without the rows that are gone.
+//!
+//! Where a large graph is among them and the others are worth it, its graph is copied and theirs are inserted, so that no
+//! link is looked for twice. What is gone from the large one leaves places, which others take.
+
+use super::state::{LivePart, State};
+use super::{Collection, Durability, lock};
+use crate::manifest::SegmentEntry;
+use crate::schema::{Field, FieldIndex, Schema};
+use crate::segment::{Content, Segment, write};
+use crate::view::Part;
+use crate::{Error, PointId};
+use std::sync::Arc;
+use std::time::Instant;
+use vdb_index::{BitSet, Hnsw, RowMask, Vectors};
+use vdb_storage::SeqNo;
+
+/// A graph is copied to take others in when it has at most this many times their points: a copied point costs about a
+/// hundredth of an inserted one, and the file is written anew.
+const COPIED_PER_INSERTED: usize = 16;
+/// A segment is written anew when this share of its rows is gone.
+const DEAD_SHARE: usize = 5;
+/// Fewer dead rows are worth nothing.
+const LEAST_DEAD: usize = 256;
+/// The most points of a segment that others are merged into.
+const MOST_POINTS: usize = 16 << 20;
+
+/// A merge on its way.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Job {
+    /// Points that the new segment will hold.
+    pub points: usize,
+    /// Points to be linked to others, in all graphs.
+    pub to_link: usize,
+    /// Those that are.
+    pub linked: usize,
+    /// When it began.
+    pub started: Instant,
+}
+
+impl Job {
+    /// Points linked a second so far.
+    pub fn per_second(&self) -> f64 {
+        self.linked as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    /// About how many seconds it will take still; `None` while there is no telling.
+    pub fn seconds_left(&self) -> Option<f64> {
+        (self.linked > 0).then(|| (self.to_link - self.linked.min(self.to_link)) as f64 / self.per_second())
+    }
+}
+
+/// Segments that are to become one.
+#[derive(Debug)]
+pub(super) struct Plan {
+    inputs: Vec<Part>,
+    /// The input whose graph is copied.
+    base: Option<usize>,
+}
+
+/// Where a row comes from: the input and its row.
+type Origin = (usize, u32);
+
+/// What a merge comes to.
+struct Merged {
+    origins: Vec<Origin>,
+    fields: Vec<(u32, Vectors, Option<Hnsw>)>,
+}
+
+impl Collection {
+    /// The merge on its way, if there is one.
+    pub fn job(&self) -> Option<Job> {
+        lock(&self.job).clone()
+    }
+
+    /// Seals and merges what is due; says whether there was anything.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]: nothing is lost, and it is tried again at the next time.
+    pub fn maintain(&self) -> Result<bool, Error> {
+        Ok(self.seal_due()? | self.merge_due()?)
+    }
+
+    /// Runs a merge that is due; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`maintain`](Self::maintain).
+    pub fn merge_due(&self) -> Result<bool, Error> {
+        self.merge_by(|state| self.due(state))
+    }
+
+    /// Seals what is in memory, and merges all segments into one that has no dead rows and a graph for every field that is to
+    /// have one.
+    ///
+    /// # Errors
+    /// As [`maintain`](Self::maintain).
+    pub fn optimize(&self) -> Result<(), Error> {
+        self.seal()?;
+        while self.merge_by(|state| self.all(state))? {}
+        Ok(())
+    }
+
+    fn lacks_graph(&self, state: &State, part: &LivePart) -> bool {
+        part.segment.lacks_graph(&state.schema, self.settings.least_graph_rows)
+    }
+
+    /// The merge that is due, if one is.
+    fn due(&self, state: &State) -> Option<Plan> {
+        let live = |part: &LivePart| part.mask.current().count();
+        let parts = &state.parts;
+        let is_wanting = |part: &&LivePart| {
+            let dead = part.segment.rows() - live(part);
+            dead >= LEAST_DEAD && dead * DEAD_SHARE >= part.segment.rows()
+        };
+        if let Some(part) = parts.iter().find(is_wanting) {
+            return Some(self.plan(state, &[part]));
+        }
+        let is_bare = |part: &&LivePart| !part.segment.has_graph();
+        let bare: Vec<&LivePart> = parts.iter().filter(is_bare).collect();
+        let bare_points: usize = bare.iter().map(|part| live(part)).sum();
+        let wants_graph = state.schema.fields.iter().any(|field| matches!(field.config.index, FieldIndex::Hnsw(_)));
+        if wants_graph && bare_points >= self.settings.merge_rows || parts.iter().any(|part| self.lacks_graph(state, part) && live(part) >= self.settings.merge_rows) {
+            let mut inputs = bare;
+            let mut graphs: Vec<&LivePart> = parts.iter().filter(|part| part.segment.has_graph()).collect();
+            graphs.sort_by_key(|part| live(part));
+            let mut points = bare_points;
+            for graph in graphs {
+                let many = live(graph) > COPIED_PER_INSERTED * points || live(graph) + points > MOST_POINTS;
+                if many && parts.len() <= self.settings.most_segments {
+                    break;
+                }
+                points += live(graph);
+                inputs.push(graph);
+            }
+            return Some(self.plan(state, &inputs));
+        }
+        if parts.len() <= self.settings.most_segments {
+            return None;
+        }
+        // The smaller ones, as long as each is not much larger than those before together.
+        let mut order: Vec<&LivePart> = parts.iter().collect();
+        order.sort_by_key(|part| live(part));
+        let mut inputs: Vec<&LivePart> = Vec::new();
+        let mut points = 0;
+        for part in order {
+            if inputs.len() >= 2 && live(part) > 2 * points {
+                break;
+            }
+            points += live(part);
+            inputs.push(part);
+        }
+        Some(self.plan(state, &inputs))
+    }
+
+    /// The merge of everything, unless there is nothing to gain.
+    fn all(&self, state: &State) -> Option<Plan> {
+        let inputs: Vec<&LivePart> = state.parts.iter().collect();
+        let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
+        match inputs[..] {
+            [] => None,
+            [one] if is_clean(one) && !self.lacks_graph(state, one) => None,
+            _ => Some(self.plan(state, &inputs)),
+        }
+    }
+
+    /// How to merge these.
+    fn plan(&self, state: &State, inputs: &[&LivePart]) -> Plan {
+        // In the order in which their points came.
+        let mut inputs: Vec<&LivePart> = inputs.to_vec();
+        inputs.sort_by_key(|part| part.segment.number);
+        let live: Vec<usize> = inputs.iter().map(|part| part.mask.current().count()).collect();
+        let points: usize = live.iter().sum();
+        let largest = (0..inputs.len()).filter(|&input| inputs[input].segment.has_graph()).max_by_key(|&input| live[input]);
+        // All places must be taken again, and half of the work be saved.
+        let base = largest.filter(|&input| {
+            inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows() && 2 * live[input] >= points / 2
+        });
+        let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
+        let _ = state;
+        Plan { inputs: inputs.iter().map(part).collect(), base }
+    }
+
+    fn merge_by(&self, choose: impl FnOnce(&State) -> Option<Plan>) -> Result<bool, Error> {
+        self.log()?;
+        let _turn = lock(&self.merging);
+        let state = self.state()?;
+        let Some(plan) = choose(&state) else { return Ok(false) };
+        let (until, schema) = (state.applied, Arc::clone(&state.schema));
+        drop(state);
+        // Rows that are left out must be gone for good.
+        self.commit(until, Durability::Sync)?;
+        let merged = self.build(&plan, &schema);
+        *lock(&self.job) = None;
+        let merged = merged?;
+        let number = (!merged.origins.is_empty()).then(|| self.take_blob_number());
+        let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged));
+        let Merged { origins, .. } = merged;
+        let finished = written.and_then(|()| self.finish_merge(&plan, &origins, number));
+        number.into_iter().for_each(|number| self.blob_is_finished(number));
+        finished?;
+        drop(plan);
+        self.collect_garbage()?;
+        self.room.notify_all();
+        Ok(true)
+    }
+
+    fn build(&self, plan: &Plan, schema: &Schema) -> Result<Merged, Error> {
+        let origins = origins(plan);
+        let has_vectors = |field: &&Field| plan.inputs.iter().any(|part| part.segment.field(field.number).is_some());
+        let fields: Vec<&Field> = schema.fields.iter().filter(has_vectors).collect();
+        let gets_graph = |field: &Field| matches!(field.config.index, FieldIndex::Hnsw(_));
+        let to_link = fields.iter().filter(|field| gets_graph(field)).count() * origins.len();
+        let job = Job { points: origins.len(), to_link, linked: 0, started: Instant::now() };
+        *lock(&self.job) = Some(job);
+        let mut merged = Vec::with_capacity(fields.len());
+        for field in fields {
+            let copied = plan.base.and_then(|base| plan.inputs[base].segment.field(field.number));
+            let before = lock(&self.job).as_ref().map_or(0, |job| job.linked);
+            let mut progress = |linked: usize| {
+                if let Some(job) = &mut *lock(&self.job) {
+                    job.linked = before + linked;
+                }
+            };
+            let (vectors, from) = match (plan.base, copied) {
+                (Some(base), Some(own)) => (extended(plan, base, own, &origins, field), own.hnsw.as_ref()),
+                _ => (collected(plan, &origins, field), None),
+            };
+            let FieldIndex::Hnsw(params) = field.config.index else {
+                merged.push((field.number, vectors, None));
+                continue;
+            };
+            let count = vectors.live().count();
+            let hnsw = (count >= self.settings.least_graph_rows).then(|| match (from, plan.base) {
+                (Some(from), Some(base)) if from.params() == &params => {
+                    // Rows of the base that are gone are still live to the graph; taken again, they hold another vector.
+                    let part = &plan.inputs[base];
+                    let mut hnsw = from.clone();
+                    let mut left = part.segment.field(field.number).map(|own| own.vectors.clone()).expect("it was copied");
+                    let gone: Vec<u32> = left.live().iter().filter(|row| !part.live.contains(*row)).collect();
+                    for &row in &gone {
+                        left.remove(row);
+                        hnsw.remove(&left, row);
+                    }
+                    hnsw.free_deleted(&left);
+                    drop(left);
+                    progress(part.live.count());
+                    let new: Vec<u32> = (0..origins.len() as u32)
+                        .filter(|&row| origins[row as usize].0 != base && vectors.live().contains(row))
+                        .collect();
+                    let done = part.live.count();
+                    hnsw.insert_with_progress(&vectors, &new, &mut |linked| progress(done + linked));
+                    hnsw
+                }
+                _ => {
+                    let mut hnsw = Hnsw::new(params);
+                    let rows: Vec<u32> = vectors.live().iter().collect();
+                    hnsw.insert_with_progress(&vectors, &rows, &mut progress);
+                    hnsw
+                }
+            });
+            merged.push((field.number, vectors, hnsw));
+        }
+        Ok(Merged { origins, fields: merged })
+    }
+
+    fn write_merged(&self, number: u64, plan: &Plan, merged: &Merged) -> Result<(), Error> {
+        let Merged { origins, fields } = merged;
+        let segment = |origin: &Origin| &plan.inputs[origin.0].segment;
+        let ids = origins.iter().map(|origin| segment(origin).ids.id(origin.1));
+        let ids = ids.collect::<Result<Vec<PointId>, Error>>()?;
+        let versions: Vec<u64> = origins.iter().map(|origin| segment(origin).version(origin.1)).collect();
+        let expires: Vec<u64> = origins.iter().map(|origin| segment(origin).expires(origin.1)).collect();
+        let lengths = origins.iter().map(|origin| Ok(segment(origin).payloads.json(origin.1)?.len() as u32));
+        let payload_lengths = lengths.collect::<Result<Vec<u32>, Error>>()?;
+        let content = Content {
+            ids: &ids,
+            versions: &versions,
+            expires: &expires,
+            payload_lengths: &payload_lengths,
+            payload: &|row| segment(&origins[row]).payloads.json(origins[row].1),
+            fields,
+        };
+        write(self.backend.blobs(), number, &content)
+    }
+
+    fn finish_merge(&self, plan: &Plan, origins: &[Origin], number: Option<u64>) -> Result<(), Error> {
+        let gone = |state: &State| rows_left(state, plan, origins);
+        let mut current = self.current();
+        let state = self.state_under(&mut current)?;
+        let (left, until) = (gone(&state), state.applied);
+        drop(state);
+        self.commit(until, Durability::Sync)?;
+        let mut manifest = current.manifest.clone();
+        let is_input = |number: u64| plan.inputs.iter().any(|part| part.segment.number == number);
+        manifest.segments.retain(|entry| !is_input(entry.number));
+        let rows = origins.len() as u64;
+        manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
+        let left = number.map(|number| (number, Arc::new(left)));
+        let tombstones = self.write_left(&mut manifest, left.as_slice())?;
+        let published = self.publish_manifest(&mut current, manifest);
+        tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
+        published?;
+        let opened = number.map(|number| Segment::open(self.backend.blobs(), number, &current.manifest.schema));
+        let opened = opened.transpose();
+        let mut state = self.lock_state();
+        let opened = opened.inspect_err(|_| self.commits.lock().failed = true)?;
+        if let Some(segment) = opened {
+            let rows = gone(&state);
+            state.parts.push(LivePart { segment: Arc::new(segment), mask: RowMask::new(rows) });
+        }
+        state.parts.retain(|part| !is_input(part.segment.number));
+        state.generation += 1;
+        let view = state.view();
+        drop(state);
+        drop(current);
+        self.commit(SeqNo(view.version), Durability::None)?;
+        self.publish(view)
+    }
+}
+
+/// Where the rows of the merged segment come from. Rows of the base keep their places.
+fn origins(plan: &Plan) -> Vec<Origin> {
+    let others = plan.inputs.iter().enumerate().filter(|(input, _)| plan.base != Some(*input));
+    let mut others = others.flat_map(|(input, part)| part.live.iter().map(move |row| (input, row)));
+    let mut origins = Vec::new();
+    if let Some(base) = plan.base {
+        let part = &plan.inputs[base];
+        origins.extend((0..part.segment.rows() as u32).map_while(|row| {
+            if part.live.contains(row) { Some((base, row)) } else { others.next() }
+        }));
+    }
+    origins.extend(others);
+    origins
+}
+
+/// The vectors of the base, and those of the others behind them or in places that came free.
+fn extended(
+    plan: &Plan,
+    base: usize,
+    own: &crate::segment::SegmentField,
+    origins: &[Origin],
+    field: &Field,
+) -> Vectors {
+    let part = &plan.inputs[base];
+    let mut vectors = own.vectors.clone();
+    vectors.reserve(origins.len() - vectors.len());
+    for (row, &(input, from)) in (0u32..).zip(origins) {
+        if input == base {
+            continue;
+        }
+        debug_assert!(!part.live.contains(row));
+        let source = plan.inputs[input].segment.field(field.number);
+        let vector = source.filter(|own| own.vectors.live().contains(from)).map(|own| own.vectors.row(from));
+        match vector {
+            Some(vector) if (row as usize) < vectors.len() => vectors.set(row, &vector),
+            Some(vector) => {
+                vectors.push(&vector);
+            }
+            None if (row as usize) < vectors.len() => {
+                vectors.remove(row);
+            }
+            None => {
+                vectors.push_missing();
+            }
+        }
+    }
+    vectors
+}
+
+/// The vectors of all inputs, one after another.
+fn collected(plan: &Plan, origins: &[Origin], field: &Field) -> Vectors {
+    let mut vectors = Vectors::new(field.config.metric, field.config.dim);
+    vectors.reserve(origins.len());
+    for run in origins.chunk_by(|a, b| a.0 == b.0) {
+        let rows: Vec<u32> = run.iter().map(|origin| origin.1).collect();
+        match plan.inputs[run[0].0].segment.field(field.number) {
+            Some(own) => vectors.append(&own.vectors, &rows),
+            None => rows.iter().for_each(|_| {
+                vectors.push_missing();
+            }),
+        }
+    }
+    vectors
+}
+
+/// Which rows of the merged segment are left: those that were not taken away since the merge began.
+fn rows_left(state: &State, plan: &Plan, origins: &[Origin]) -> BitSet {
+    let now: Vec<Option<&BitSet>> = plan
+        .inputs
+        .iter()
+        .map(|input| {
+            let part = state.parts.iter().find(|part| part.segment.number == input.segment.number);
+            let part = part.expect("only merges take segments away, and one runs at a time");
+            let now = part.mask.current();
+            (now.count() != input.live.count()).then_some(&**now)
+        })
+        .collect();
+    if now.iter().all(Option::is_none) {
+        return BitSet::all(origins.len());
+    }
+    BitSet::from_fn(origins.len(), |row| {
+        let (input, from) = origins[row as usize];
+        now[input].is_none_or(|now| now.contains(from))
+    })
+}

@@ -1,0 +1,611 @@
+//! A collection: points by id, durable, searched while they are written.
+//!
+//! # The protocol
+//!
+//! Readers load one pointer to a [`View`] and need no lock. The one writer's [`State`] lies behind a mutex. A write
+//! resolves its operations to effects, appends them to the log, and makes them in the state, all under the mutex, so that
+//! the order of the log is the order of the state. Then, without the mutex, it waits until the log has written its record,
+//! together with those of other threads, and publishes the view of its version unless a newer one is published already.
+//!
+//! Sealing writes the points of a head as a segment, and merging writes one segment for several. Both work on what was
+//! there when they began, on nobody's time but their own, publish a manifest, and then exchange parts of the state under
+//! the mutex; deletes that happened meanwhile are carried over. The mutex is never held during a call to the disk, but for
+//! the append, which is one to memory.
+//!
+//! A manifest holds the effects of all records before its `log_from`. It may hold deletes of later ones; making those again
+//! changes nothing.
+//!
+//! Order of locks: sealing or merging, manifest, state, commits.
+
+mod commits;
+mod merge;
+mod seal;
+mod state;
+
+pub use merge::Job;
+
+use crate::manifest::Manifest;
+use crate::point::{Operation, StoredPoint};
+use crate::schema::{CollectionConfig, Schema, VectorConfig};
+use crate::view::{Search, SearchAnswer, View};
+use crate::{Error, PointId};
+use arc_swap::ArcSwap;
+use commits::Commits;
+use state::State;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError};
+
+/// How long a writer that waits for room sleeps at most before it looks again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a write survives once it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The end of the process and a power failure.
+    #[default]
+    Sync,
+    /// The end of the process; a power failure, too, a tenth of a second later.
+    Interval,
+    /// The end of the process.
+    None,
+}
+
+/// When a collection seals and merges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// A head of so many points is sealed. More: fewer files; slower searches in between, and more to read again after a
+    /// crash. Default 16,384.
+    pub seal_points: usize,
+    /// A head of so many bytes is sealed. Default 32 MiB.
+    pub seal_bytes: usize,
+    /// Segments of fewer points have no graph, for they are searched exactly as fast. Default 4,096.
+    pub least_graph_rows: usize,
+    /// So many points without a graph are merged into one. Default 20,000.
+    pub merge_rows: usize,
+    /// Writers wait while so many points have no graph, so that searches stay fast. Default 150,000.
+    pub most_unindexed: usize,
+    /// Segments that a search goes through at most, about. Default 6.
+    pub most_segments: usize,
+    /// Manifests of before that are kept, to be opened as they were. Default 0.
+    pub kept_manifests: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seal_points: 16_384,
+            seal_bytes: 32 << 20,
+            least_graph_rows: 4_096,
+            merge_rows: 20_000,
+            most_unindexed: 150_000,
+            most_segments: 6,
+            kept_manifests: 0,
+        }
+    }
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The version that holds it.
+    pub version: u64,
+    /// Operations that did nothing: their condition did not hold, or there was no point to delete.
+    pub skipped: usize,
+}
+
+/// What a collection holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CollectionInfo {
+    /// The last version.
+    pub version: u64,
+    /// Points.
+    pub points: usize,
+    /// Segments.
+    pub segments: usize,
+    /// Those with a graph.
+    pub indexed_segments: usize,
+    /// Points that a graph covers, or that need none.
+    pub indexed_points: usize,
+    /// Points that are in memory and in the log only.
+    pub head_points: usize,
+    /// Rows of segments whose points are gone.
+    pub dead_rows: usize,
+    /// Bytes of the segments' files.
+    pub segment_bytes: u64,
+}
+
+/// The current manifest.
+#[derive(Debug)]
+struct Current {
+    number: u64,
+    manifest: Manifest,
+}
+
+/// Points by id; see the [module](self).
+#[derive(Debug)]
+pub struct Collection {
+    name: Arc<str>,
+    backend: Arc<dyn Backend>,
+    settings: Settings,
+    /// `None` when opened to read only.
+    log: Option<Arc<dyn CommitLog>>,
+    /// The log from the last record read on, when opened to read only.
+    reader: Mutex<Option<Box<dyn LogReader>>>,
+    current: Mutex<Current>,
+    state: Mutex<State>,
+    /// There is room for writers again.
+    room: Condvar,
+    commits: Commits,
+    published: ArcSwap<View>,
+    sealing: Mutex<()>,
+    merging: Mutex<()>,
+    job: Mutex<Option<Job>>,
+    blobs: Mutex<BlobNumbers>,
+    /// Whether somebody seals and merges in the background: then writers wait for room, else they make it.
+    background: AtomicBool,
+    wake: Wake,
+    /// What went wrong in the background; the next writer that waits for room is told.
+    trouble: Mutex<Option<Error>>,
+    /// Records were acknowledged that a power failure may take.
+    unsynced: AtomicBool,
+    /// It was dropped, and its folder with it.
+    dropped: AtomicBool,
+}
+
+/// Called when there is something to seal or to merge.
+#[derive(Clone)]
+pub(crate) struct Wake(pub(crate) Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wake")
+    }
+}
+
+/// Numbers of blobs: a number is used once.
+#[derive(Debug)]
+struct BlobNumbers {
+    next: u64,
+    /// Blobs that no manifest names yet.
+    unfinished: BTreeSet<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Collection {
+    /// Makes an empty collection in a store that has no manifest.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`]; [`Error::Storage`].
+    pub(crate) fn create(name: &str, backend: &dyn Backend, config: &CollectionConfig) -> Result<(), Error> {
+        let mut schema = Schema::default();
+        for (field, config) in &config.vectors {
+            schema.add(name, field, *config)?;
+        }
+        backend.manifests().publish(0, &Manifest::new(schema).encode())?;
+        Ok(())
+    }
+
+    /// Opens the collection of a store, to write when `writes`.
+    ///
+    /// # Errors
+    /// What is damaged, or cannot be read.
+    pub(crate) fn open(
+        name: &str,
+        backend: Arc<dyn Backend>,
+        settings: Settings,
+        writes: bool,
+        wake: Wake,
+    ) -> Result<Self, Error> {
+        let name: Arc<str> = name.into();
+        let (current, state, reader) = load(&name, &*backend, &[])?;
+        let log = if writes { Some(backend.open_log(state.applied.next())?) } else { None };
+        let published = ArcSwap::new(state.view());
+        let blobs = BlobNumbers { next: current.manifest.next_blob, unfinished: BTreeSet::new() };
+        let collection = Self {
+            name,
+            settings,
+            log,
+            reader: Mutex::new((!writes).then_some(reader)),
+            current: Mutex::new(current),
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            commits: Commits::default(),
+            published,
+            sealing: Mutex::default(),
+            merging: Mutex::default(),
+            job: Mutex::default(),
+            blobs: Mutex::new(blobs),
+            background: AtomicBool::new(false),
+            wake,
+            trouble: Mutex::default(),
+            unsynced: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+            backend,
+        };
+        if writes {
+            collection.collect_garbage()?;
+        }
+        Ok(collection)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The points as they are now, to be read and searched for as long as one likes.
+    pub fn view(&self) -> Arc<View> {
+        self.published.load_full()
+    }
+
+    /// As [`View::search`], of the points as they are now.
+    ///
+    /// # Errors
+    /// As [`View::search`].
+    pub fn search(&self, search: &Search<'_>) -> Result<SearchAnswer, Error> {
+        self.published.load().search(search)
+    }
+
+    /// As [`View::get`], of the points as they are now.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn get(&self, id: &PointId) -> Result<Option<StoredPoint>, Error> {
+        self.published.load().get(id)
+    }
+
+    /// Points.
+    pub fn len(&self) -> usize {
+        self.published.load().len()
+    }
+
+    /// Whether there are no points.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Does the operations in order, all of them or none. When this returns, they survive what `durability` says, and every
+    /// search that begins sees all of them; no search ever sees some of them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPoint`], [`Error::NoSuchField`], [`Error::NoSuchPoint`]: nothing was done.
+    /// [`Error::Storage`]: with [`StorageError::Stopped`] it is unknown whether a later opening will find it, else it was
+    /// not done.
+    pub fn write(&self, operations: Vec<Operation<'_>>, durability: Durability) -> Result<Written, Error> {
+        let log = self.log()?;
+        self.wait_for_room()?;
+        let mut state = self.state()?;
+        let resolved = state.resolve(operations)?;
+        let skipped = resolved.skipped;
+        let (seq, view) = if resolved.effects.is_empty() {
+            // What was found may not be durable yet.
+            (state.applied, state.view())
+        } else {
+            let seq = log.append(&crate::record::encode(&resolved.effects))?;
+            self.commits.begin(seq);
+            if let Err(error) = state.apply(seq, resolved.effects) {
+                self.commits.end(seq, false);
+                return Err(error);
+            }
+            (seq, state.view())
+        };
+        let is_full = self.is_seal_due(&state);
+        drop(state);
+        self.commit(seq, durability)?;
+        self.publish(view)?;
+        if durability == Durability::Interval {
+            self.unsynced.store(true, Ordering::Relaxed);
+        }
+        if is_full {
+            self.make_room_soon()?;
+        }
+        Ok(Written { version: seq.0, skipped })
+    }
+
+    /// One upsert; see [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn upsert(&self, points: Vec<crate::Point>) -> Result<Written, Error> {
+        self.write(points.into_iter().map(Operation::upsert).collect(), Durability::Sync)
+    }
+
+    /// Removes points; those that are not there are fine. See [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn delete(&self, ids: &[PointId]) -> Result<Written, Error> {
+        self.write(ids.iter().cloned().map(Operation::Delete).collect(), Durability::Sync)
+    }
+
+    /// Makes all that was acknowledged durable.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn flush(&self) -> Result<(), Error> {
+        Ok(self.log()?.sync()?)
+    }
+
+    /// Adds a vector field. Points that are there have no vector of it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`]; [`Error::Storage`].
+    pub fn add_vector(&self, name: &str, config: VectorConfig) -> Result<(), Error> {
+        self.change_schema(|schema| schema.add(&self.name, name, config))
+    }
+
+    /// Drops a vector field. The bytes go when segments are merged.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchField`]; [`Error::Storage`].
+    pub fn drop_vector(&self, name: &str) -> Result<(), Error> {
+        self.change_schema(|schema| {
+            let number = schema.field(&self.name, name)?.number;
+            schema.fields.retain(|field| field.number != number);
+            Ok(())
+        })
+    }
+
+    fn change_schema(&self, change: impl FnOnce(&mut Schema) -> Result<(), Error>) -> Result<(), Error> {
+        self.log()?;
+        let mut current = self.current();
+        let mut manifest = current.manifest.clone();
+        change(&mut manifest.schema)?;
+        let schema = Arc::new(manifest.schema.clone());
+        self.publish_manifest(&mut current, manifest)?;
+        let mut state = self.lock_state();
+        state.schema = schema;
+        state.generation += 1;
+        let (seq, view) = (state.applied, state.view());
+        drop(state);
+        drop(current);
+        self.commit(seq, Durability::None)?;
+        self.publish(view)
+    }
+
+    /// What it holds at the moment.
+    pub fn info(&self) -> CollectionInfo {
+        let view = self.view();
+        let mut info =
+            CollectionInfo { version: view.version, points: view.len(), segments: view.parts.len(), ..Default::default() };
+        for part in &view.parts {
+            let live = part.live.count();
+            info.indexed_segments += usize::from(part.segment.has_graph());
+            if !part.segment.lacks_graph(&view.schema, self.settings.least_graph_rows) {
+                info.indexed_points += live;
+            }
+            info.dead_rows += part.segment.rows() - live;
+            info.segment_bytes += part.segment.file_bytes;
+        }
+        info.head_points = view.heads.iter().map(crate::head::HeadView::len).sum();
+        info
+    }
+
+    /// Checks every checksum, every id and payload, and every link of the segments that there are now.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn verify(&self) -> Result<(), Error> {
+        self.view().parts.iter().try_for_each(|part| part.segment.verify())
+    }
+
+    /// Reads what a writer, in another process perhaps, has written since; says whether there was anything. For a
+    /// collection that was opened to read only; one that writes has nothing to read.
+    ///
+    /// # Errors
+    /// What is damaged, or cannot be read.
+    pub fn refresh(&self) -> Result<bool, Error> {
+        let mut reader = lock(&self.reader);
+        let Some(log) = reader.as_mut() else { return Ok(false) };
+        let before = self.published.load().version;
+        let mut current = self.current();
+        let newest = self.backend.manifests().current()?;
+        let is_new = newest.is_some_and(|(number, _)| number != current.number);
+        let mut state = self.lock_state();
+        let read = if is_new { Err(Error::NoSuchCollection { collection: String::new() }) } else { state.read_log(&mut **log) };
+        match read {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if is_new || matches!(error, Error::Storage(StorageError::Trimmed { .. })) => {
+                let known: Vec<_> = state.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
+                let (newest, fresh, fresh_log) = load(&self.name, &*self.backend, &known)?;
+                (*current, *state, *log) = (newest, fresh, fresh_log);
+            }
+            Err(error) => return Err(error),
+        }
+        let view = state.view();
+        let is_newer = view.version != before || is_new;
+        self.published.store(view);
+        Ok(is_newer)
+    }
+
+    /// Its folder is about to be removed.
+    pub(crate) fn is_dropped(&self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
+
+    fn log(&self) -> Result<&Arc<dyn CommitLog>, Error> {
+        if self.dropped.load(Ordering::Relaxed) {
+            return Err(Error::NoSuchCollection { collection: self.name.to_string() });
+        }
+        self.log.as_ref().ok_or_else(|| Error::ReadOnly { collection: self.name.to_string() })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        lock(&self.current)
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // A panic halfway through a change: what there is, is not to be believed.
+            self.commits.lock().failed = true;
+            self.state.clear_poison();
+            poisoned.into_inner()
+        })
+    }
+
+    /// The state, made again where it was wrong.
+    fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
+        loop {
+            let state = self.lock_state();
+            if !self.commits.lock().failed {
+                return Ok(state);
+            }
+            drop(state);
+            self.recover()?;
+        }
+    }
+
+    /// The same for who holds the manifest's lock.
+    fn state_under(&self, current: &mut Current) -> Result<MutexGuard<'_, State>, Error> {
+        loop {
+            let state = self.lock_state();
+            if !self.commits.lock().failed {
+                return Ok(state);
+            }
+            drop(state);
+            self.recover_under(current)?;
+        }
+    }
+
+    /// Makes the state again from the manifest and the log.
+    fn recover(&self) -> Result<(), Error> {
+        let mut current = self.current();
+        self.recover_under(&mut current)
+    }
+
+    fn recover_under(&self, current: &mut Current) -> Result<(), Error> {
+        let mut state = self.lock_state();
+        // Nobody appends meanwhile, and those who wait for the log need no lock to end.
+        if !self.commits.wait_until(SeqNo(u64::MAX)).failed {
+            return Ok(());
+        }
+        let known: Vec<_> = state.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
+        let (newest, fresh, _) = load(&self.name, &*self.backend, &known)?;
+        let (epoch, generation) = (state.epoch + 1, state.generation + 1);
+        *current = newest;
+        *state = State { epoch, generation, ..fresh };
+        let view = state.view();
+        let mut pending = self.commits.lock();
+        pending.failed = false;
+        self.published.store(view);
+        Ok(())
+    }
+
+    /// Waits until the log has a record, as `durability` asks.
+    fn commit(&self, seq: SeqNo, durability: Durability) -> Result<(), Error> {
+        let level = match durability {
+            Durability::Sync => vdb_storage::Durability::Synced,
+            Durability::Interval | Durability::None => vdb_storage::Durability::Written,
+        };
+        let committed = self.log()?.commit(seq, level);
+        self.commits.end(seq, committed.is_ok());
+        Ok(committed?)
+    }
+
+    /// Makes a view the one that readers see, unless a newer one is, as soon as all records in it are in the log.
+    fn publish(&self, view: Arc<View>) -> Result<(), Error> {
+        let pending = self.commits.wait_until(SeqNo(view.version));
+        if pending.failed {
+            drop(pending);
+            // A record before this one failed, so the view is wrong; the state that is made again holds this one.
+            return self.recover();
+        }
+        let published = self.published.load();
+        if (view.version, view.generation) > (published.version, published.generation) {
+            self.published.store(view);
+        }
+        drop(pending);
+        Ok(())
+    }
+
+    /// Publishes a manifest; from now on it is the current one.
+    fn publish_manifest(&self, current: &mut Current, manifest: Manifest) -> Result<(), Error> {
+        let manifest = Manifest { next_blob: lock(&self.blobs).next, ..manifest };
+        let number = self.backend.manifests().publish(current.number, &manifest.encode())?;
+        *current = Current { number, manifest };
+        Ok(())
+    }
+
+    /// A number for a blob that is about to be written.
+    fn take_blob_number(&self) -> u64 {
+        let mut blobs = lock(&self.blobs);
+        let number = blobs.next;
+        blobs.next += 1;
+        blobs.unfinished.insert(number);
+        number
+    }
+
+    /// A manifest names the blob of this number, or it is to be removed.
+    fn blob_is_finished(&self, number: u64) {
+        lock(&self.blobs).unfinished.remove(&number);
+    }
+
+    /// Removes manifests and blobs that are needed no more.
+    fn collect_garbage(&self) -> Result<(), Error> {
+        let current = self.current();
+        let manifests = self.backend.manifests();
+        let oldest = current.number.saturating_sub(self.settings.kept_manifests as u64);
+        let mut needed = current.manifest.blobs();
+        for number in manifests.numbers()? {
+            if number < oldest {
+                manifests.remove(number)?;
+            } else if number < current.number {
+                needed.extend(Manifest::decode(Path::new(&format!("manifest-{number}")), manifests.load(number)?)?.blobs());
+            }
+        }
+        let blobs = self.backend.blobs();
+        for name in blobs.names()? {
+            let number = name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
+            let is_being_written = number.is_some_and(|number| lock(&self.blobs).unfinished.contains(&number));
+            if !needed.contains(&name) && !is_being_written {
+                blobs.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest manifest of a store, with the records of the log behind it.
+fn load(
+    name: &Arc<str>,
+    backend: &dyn Backend,
+    known: &[Arc<crate::segment::Segment>],
+) -> Result<(Current, State, Box<dyn LogReader>), Error> {
+    /// A writer may remove files of a manifest that it has replaced, faster than we read, but not forever.
+    const ATTEMPTS: usize = 100;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match load_once(name, backend, known) {
+            Err(Error::Storage(StorageError::Io { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS => {}
+            Err(Error::Storage(StorageError::Trimmed { .. })) if attempt < ATTEMPTS => {}
+            loaded => return loaded,
+        }
+    }
+}
+
+fn load_once(
+    name: &Arc<str>,
+    backend: &dyn Backend,
+    known: &[Arc<crate::segment::Segment>],
+) -> Result<(Current, State, Box<dyn LogReader>), Error> {
+    let Some((number, content)) = backend.manifests().current()? else {
+        return Err(Error::NoSuchCollection { collection: name.to_string() });
+    };
+    let manifest = Manifest::decode(&Path::new(&**name).join(format!("manifest-{number}")), content)?;
+    let mut state = State::of_manifest(name, &manifest, backend, known)?;
+    let mut log = backend.read_log(manifest.log_from);
+    state.read_log(&mut *log)?;
+    Ok((Current { number, manifest }, state, log))
+}

@@ -1,0 +1,101 @@
+//! Two threads that seal and merge for all collections of a database: one seals, so that heads never wait for a merge.
+
+use crate::{Collection, Error};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long after a write of interval durability it is made durable, at the latest.
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    state: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    collections: Vec<Weak<Collection>>,
+    /// Counts calls; each thread remembers how far it came.
+    calls: u64,
+    stopped: bool,
+}
+
+impl Signal {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wanted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There may be something to do.
+    pub(super) fn wake(&self) {
+        self.lock().calls += 1;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn add(&self, collection: &Arc<Collection>) {
+        let mut wanted = self.lock();
+        wanted.collections.retain(|one| one.strong_count() > 0);
+        wanted.collections.push(Arc::downgrade(collection));
+        drop(wanted);
+        self.wake();
+    }
+
+    /// Waits for a call after the first `seen`, or for the interval to end; the collections, or `None` at the end.
+    fn wait(&self, seen: &mut u64) -> Option<Vec<Arc<Collection>>> {
+        let mut wanted = self.lock();
+        if wanted.calls == *seen && !wanted.stopped {
+            wanted = self.changed.wait_timeout(wanted, SYNC_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *seen = wanted.calls;
+        (!wanted.stopped).then(|| wanted.collections.iter().filter_map(Weak::upgrade).collect())
+    }
+}
+
+/// The threads; they come back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Background {
+    signal: Arc<Signal>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts the threads; merges use `threads` more.
+    pub(super) fn start(signal: Arc<Signal>, threads: usize) -> Result<Self, Error> {
+        let start = |name: &str, work: Box<dyn Fn(&Collection) -> Result<bool, Error> + Send>| {
+            let signal = Arc::clone(&signal);
+            let run = move || {
+                let mut seen = 0;
+                while let Some(collections) = signal.wait(&mut seen) {
+                    for collection in collections {
+                        match work(&collection) {
+                            Ok(true) => signal.wake(),
+                            Ok(false) => {}
+                            Err(error) => collection.set_trouble(error),
+                        }
+                    }
+                }
+            };
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::thread)
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("vdb-merge-{number}"))
+            .build()
+            .map_err(|error| Error::thread(std::io::Error::other(error)))?;
+        let seal = start("vdb-seal", Box::new(Collection::seal_due))?;
+        let merge = start("vdb-merge", Box::new(move |collection| pool.install(|| collection.merge_due())))?;
+        Ok(Self { signal: Arc::clone(&signal), threads: vec![seal, merge] })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.signal.lock().stopped = true;
+        self.signal.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
