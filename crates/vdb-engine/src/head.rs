@@ -49,6 +49,8 @@ pub(crate) struct HeadView {
     rows: u32,
     live: Arc<BitSet>,
     ids: Arc<RwLock<Rows>>,
+    /// Whether some point was to expire.
+    expiring: bool,
 }
 
 /// The head, for the one writer.
@@ -67,6 +69,11 @@ impl HeadView {
     /// Points.
     pub(crate) fn len(&self) -> usize {
         self.live.count()
+    }
+
+    /// Whether some point is to expire.
+    pub(crate) fn has_expiring(&self) -> bool {
+        self.expiring
     }
 
     pub(crate) fn live(&self) -> &BitSet {
@@ -119,6 +126,7 @@ impl Head {
             rows: 0,
             live: Arc::default(),
             ids: Arc::default(),
+            expiring: false,
         };
         Self { now, bytes: 0 }
     }
@@ -159,6 +167,7 @@ impl Head {
             ids.before.push(before);
         }
         let Put { id, payload, expires, .. } = put;
+        now.expiring |= expires > 0;
         let point = Arc::new(HeadPoint { id, payload, version, expires, places: places.into() });
         match now.blocks.last_mut().filter(|block| block.len() < BLOCK_POINTS) {
             Some(block) => Arc::make_mut(block).push(point),

@@ -95,6 +95,8 @@ pub enum Operation<'a> {
     Expire(PointId, Option<u64>),
     /// Removes a point; one that is not there is fine.
     Delete(PointId),
+    /// Removes a point if its time to expire is set and not after this one, in milliseconds since 1970.
+    DeleteExpired(PointId, u64),
 }
 
 impl Operation<'_> {

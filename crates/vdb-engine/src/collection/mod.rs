@@ -18,6 +18,7 @@
 //! Order of locks: sealing or merging, manifest, state, commits.
 
 mod commits;
+mod expiry;
 mod merge;
 mod seal;
 mod state;

@@ -223,6 +223,13 @@ impl Batch<'_> {
                 }
                 self.set(Effect::Delete(id));
             }
+            Operation::DeleteExpired(id, now) => {
+                let expires = self.get(&id)?.and_then(|stored| stored.point.expires_at);
+                if expires.is_none_or(|at| at > now) {
+                    return Ok(false);
+                }
+                self.set(Effect::Delete(id));
+            }
             Operation::UpdateVectors(id, vectors) => {
                 self.change(id, |point| point.vectors.extend(vectors))?;
             }

@@ -61,7 +61,11 @@ pub(super) struct Background {
 
 impl Background {
     /// Starts the threads; merges use `threads` more.
-    pub(super) fn start(signal: Arc<Signal>, threads: usize) -> Result<Self, Error> {
+    pub(super) fn start(
+        signal: Arc<Signal>,
+        threads: usize,
+        clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Result<Self, Error> {
         let start = |name: &str, work: Box<dyn Fn(&Collection) -> Result<bool, Error> + Send>| {
             let signal = Arc::clone(&signal);
             let run = move || {
@@ -83,7 +87,13 @@ impl Background {
             .thread_name(|number| format!("vdb-merge-{number}"))
             .build()
             .map_err(|error| Error::thread(std::io::Error::other(error)))?;
-        let seal = start("vdb-seal", Box::new(Collection::seal_due))?;
+        let seal = start(
+            "vdb-seal",
+            Box::new(move |collection| {
+                collection.expire(clock())?;
+                collection.seal_due()
+            }),
+        )?;
         let merge = start("vdb-merge", Box::new(move |collection| pool.install(|| collection.merge_due())))?;
         Ok(Self { signal: Arc::clone(&signal), threads: vec![seal, merge] })
     }

@@ -27,12 +27,30 @@ pub struct Options {
     threads: usize,
     seed: Option<u64>,
     wal_file_bytes: Option<u64>,
+    clock: Clock,
+}
+
+/// The time of day, in milliseconds since 1970 (UTC).
+#[derive(Clone)]
+struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+fn system_clock() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Default for Options {
     fn default() -> Self {
         let settings = Settings::default();
-        Self { files: Arc::new(OsFiles), settings, background: true, threads: 0, seed: None, wal_file_bytes: None }
+        let clock = Clock(Arc::new(system_clock));
+        let (seed, wal_file_bytes) = (None, None);
+        Self { files: Arc::new(OsFiles), settings, background: true, threads: 0, seed, wal_file_bytes, clock }
     }
 }
 
@@ -65,6 +83,12 @@ impl Options {
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The time of day, in milliseconds since 1970 (UTC), by which points expire; the system's by default.
+    #[must_use]
+    pub fn clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { clock: Clock(Arc::new(clock)), ..self }
     }
 
     /// Goes into the checksums of log files; drawn by default.
@@ -193,7 +217,7 @@ impl Database {
             database.remove_orphans()?;
             if database.options.background {
                 let threads = database.options.threads;
-                let background = Background::start(Arc::clone(&database.signal), threads)?;
+                let background = Background::start(Arc::clone(&database.signal), threads, database.options.clock.0.clone())?;
                 *database.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(background);
             }
         }

@@ -15,6 +15,7 @@ use crate::{Error, PointId};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use vdb_distance::ElementType;
 use vdb_index::{BitSet, GraphError, Hnsw, StoredRows, Vectors};
 use vdb_storage::codec::{Encode, Reader, u64_at};
@@ -42,6 +43,8 @@ pub(crate) struct Segment {
     pub(crate) payloads: Payloads,
     pub(crate) fields: Vec<SegmentField>,
     pub(crate) file_bytes: u64,
+    /// No row expires before this time, in milliseconds since 1970.
+    pub(crate) next_expiry: AtomicU64,
     versions: Region,
     /// Empty when no row expires.
     expires: Region,
@@ -170,7 +173,8 @@ impl Segment {
             }
         });
         let fields = fields.collect::<Result<_, Error>>()?;
-        Ok(Self { number, path, ids, payloads, fields, file_bytes, versions, expires, container })
+        let next_expiry = AtomicU64::new(if expires.is_empty() { u64::MAX } else { 0 });
+        Ok(Self { number, path, ids, payloads, fields, file_bytes, next_expiry, versions, expires, container })
     }
 
     /// Rows, dead ones included.
@@ -189,11 +193,6 @@ impl Segment {
     /// When a row expires, in milliseconds since 1970; 0 for never.
     pub(crate) fn expires(&self, row: u32) -> u64 {
         if self.expires.is_empty() { 0 } else { u64_at(&self.expires, 8 * row as usize) }
-    }
-
-    /// Whether any row expires.
-    pub(crate) fn has_expiring_rows(&self) -> bool {
-        !self.expires.is_empty()
     }
 
     /// Whether a graph is due that is not there.
