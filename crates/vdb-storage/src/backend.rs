@@ -76,6 +76,10 @@ pub trait CommitLog: fmt::Debug + Send + Sync {
 
     /// The number that the next record gets at least.
     fn next(&self) -> SeqNo;
+
+    /// Gives no record to come a number before this one, at most 2^63. Numbers that are left out are missing as those of
+    /// writes that failed are.
+    fn advance(&self, to: SeqNo);
 }
 
 /// Reads a log from some place on, also while it is written by somebody else.
@@ -146,6 +150,13 @@ pub trait Manifests: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StorageError::Io`].
     fn remove(&self, number: u64) -> Result<(), StorageError>;
+
+    /// What there is stays, and what was removed is gone, whatever happens now: also what was published by a process that
+    /// ended before it could say that it is durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]: it is as unknown as before.
+    fn sync(&self) -> Result<(), StorageError>;
 }
 
 /// Immutable files by name. A name is 1 to 200 of `a`–`z`, `0`–`9`, `-`, `_` and `.`, the first no dot, and is used once.
@@ -218,6 +229,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Reads the log from a record on.
     fn read_log(&self, from: SeqNo) -> Box<dyn LogReader>;
+
+    /// Removes the log, as if there had never been one: that of a store that did not come to be, which nobody has open.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]: a part of it may be gone.
+    fn remove_log(&self) -> Result<(), StorageError>;
 }
 
 /// Whether a blob may have this name.
@@ -228,6 +245,23 @@ pub(crate) fn check_blob_name(name: &str) -> Result<(), StorageError> {
     }
     Err(StorageError::InvalidName { name: name.to_owned() })
 }
+
+/// Reads a blob from its first byte to its last, without ever holding much of it.
+pub(crate) fn for_each_part(
+    blob: &dyn Blob,
+    mut take: impl FnMut(&[u8]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut start = 0;
+    while start < blob.length() {
+        let end = blob.length().min(start + PART_BYTES as u64);
+        take(&blob.read(start..end)?)?;
+        start = end;
+    }
+    Ok(())
+}
+
+/// What is copied at once: a system call's cost disappears behind as many bytes.
+pub(crate) const PART_BYTES: usize = 256 << 10;
 
 /// The longest name of a blob: with its prefix within what every file system takes.
 const MAX_BLOB_NAME: usize = 200;

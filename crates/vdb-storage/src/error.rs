@@ -179,6 +179,18 @@ pub enum StorageError {
         /// The record asked for.
         wanted: SeqNo,
     },
+    /// Something is there already where a store is to be made.
+    #[error(
+        "{}: a store cannot be made of this where there {found} already: take a new, empty folder, or remove what is there \
+         if it is of no use",
+        path.display()
+    )]
+    NotEmpty {
+        /// What the store is to be made of: an archive, or the folder of another store.
+        path: PathBuf,
+        /// What there is.
+        found: String,
+    },
     /// A blob cannot have this name.
     #[error("{name:?} is no name of a blob: 1 to 200 of a-z, 0-9, \"-\", \"_\" and \".\", the first no dot")]
     InvalidName {
@@ -192,6 +204,12 @@ impl StorageError {
     pub fn io(path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<> {
         let path = path.to_path_buf();
         move |source| StorageError::Io { path, source }
+    }
+
+    /// For `map_err`: as [`io`](Self::io), but an error of this kind that went through [`io::Error`] comes out as it was.
+    pub fn from_io(path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<> {
+        let io = Self::io(path);
+        move |error| error.downcast::<StorageError>().unwrap_or_else(io)
     }
 
     /// For `map_err`: names the file and the section that a decoding error belongs to.

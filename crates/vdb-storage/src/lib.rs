@@ -36,6 +36,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod archive;
 mod atomic_file;
 mod backend;
 pub mod codec;
@@ -44,9 +45,12 @@ mod error;
 pub mod files;
 mod local;
 mod memory;
+mod new_store;
 mod region;
+mod retention;
 mod wal;
 
+pub use archive::{Archive, write_archive};
 pub use atomic_file::write_atomically;
 pub use backend::{
     Backend, Blob, BlobWriter, Blobs, CommitLog, Durability, LogReader, Manifests, SeqNo, TornTail,
@@ -56,4 +60,5 @@ pub use error::StorageError;
 pub use local::LocalDir;
 pub use memory::Memory;
 pub use region::Region;
+pub use retention::{Collected, collect};
 pub use wal::{MAX_RECORD_BYTES, WAL_FILE_BYTES};

@@ -67,6 +67,13 @@ impl Backend for Memory {
     fn read_log(&self, from: SeqNo) -> Box<dyn LogReader> {
         Box::new(MemoryReader { memory: self.clone(), from, record: Arc::default() })
     }
+
+    fn remove_log(&self) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.records.clear();
+        (state.next, state.kept) = (0, 0);
+        Ok(())
+    }
 }
 
 impl CommitLog for Memory {
@@ -100,6 +107,11 @@ impl CommitLog for Memory {
 
     fn next(&self) -> SeqNo {
         SeqNo(self.state().next)
+    }
+
+    fn advance(&self, to: SeqNo) {
+        let mut state = self.state();
+        state.next = state.next.max(to.0);
     }
 }
 
@@ -154,6 +166,10 @@ impl Manifests for Memory {
 
     fn remove(&self, number: u64) -> Result<(), StorageError> {
         self.state().manifests.remove(&number);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
         Ok(())
     }
 }

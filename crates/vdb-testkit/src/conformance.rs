@@ -26,6 +26,8 @@ pub fn check(new: &dyn Fn() -> Store) {
     a_reader_follows_a_writer(&new());
     records_are_trimmed(&new());
     numbers_go_on(&new());
+    numbers_are_left_out(&new());
+    a_log_is_removed(&new());
     threads_share_a_log(&new());
     long_records(&new());
     manifests_are_numbered(&new());
@@ -151,6 +153,40 @@ fn numbers_go_on(open: &Store) {
     assert_eq!(records(&*open(), third), [(third, b"c".to_vec()), (SeqNo(1_000), b"d".to_vec())]);
 }
 
+fn numbers_are_left_out(open: &Store) {
+    let backend = open();
+    let log = backend.open_log(SeqNo(3)).expect("a log that opens");
+    log.advance(SeqNo(5));
+    assert_eq!((log.next(), log.append(b"a").expect("appended")), (SeqNo(5), SeqNo(5)));
+    log.advance(SeqNo(4));
+    assert_eq!(log.next(), SeqNo(6), "numbers do not go back");
+    // While a record waits.
+    log.advance(SeqNo(9));
+    assert_eq!(add(&*log, b"b"), SeqNo(9));
+    let expected = [(SeqNo(5), b"a".to_vec()), (SeqNo(9), b"b".to_vec())];
+    for backend in [&backend, &open()] {
+        // Whoever asks for a number that was left out gets what comes after it.
+        for from in 3..=5 {
+            assert_eq!(records(&**backend, SeqNo(from)), expected, "from {from}");
+        }
+        assert_eq!(records(&**backend, SeqNo(6)), expected[1..]);
+    }
+}
+
+fn a_log_is_removed(open: &Store) {
+    open().remove_log().expect("removing nothing is fine");
+    let backend = open();
+    let log = log(&backend);
+    (0..40u8).for_each(|i| drop(add(&*log, &[i; 100])));
+    log.trim(SeqNo(20)).expect("trimmed");
+    drop(log);
+    backend.remove_log().expect("removed");
+    let backend = open();
+    assert_eq!(records(&*backend, SeqNo::FIRST), []);
+    assert_eq!(add(&*self::log(&backend), b"new"), SeqNo::FIRST);
+    assert_eq!(records(&*open(), SeqNo::FIRST), [(SeqNo::FIRST, b"new".to_vec())]);
+}
+
 fn threads_share_a_log(open: &Store) {
     let backend = open();
     let log = log(&backend);
@@ -209,6 +245,8 @@ fn manifests_are_numbered(open: &Store) {
     assert_eq!(kind(manifests.load(1).expect_err("gone")), ErrorKind::NotFound);
     assert_eq!(kind(manifests.load(9).expect_err("never there")), ErrorKind::NotFound);
     assert_eq!(manifests.numbers().expect("readable"), [2, 3]);
+    manifests.sync().expect("synced");
+    assert_eq!(open().manifests().numbers().expect("readable"), [2, 3], "also after a power failure");
 }
 
 fn one_of_two_writers_publishes(open: &Store) {

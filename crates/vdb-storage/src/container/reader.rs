@@ -134,6 +134,11 @@ impl<R: Read + Seek> ContainerReader<R> {
         self.entries.iter().any(|entry| entry.name == name)
     }
 
+    /// Where a section begins in the file.
+    pub(crate) fn section_offset(&self, name: &str) -> Result<u64, StorageError> {
+        Ok(self.entry(name)?.offset)
+    }
+
     /// The content of a section, with its checksum verified.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Blobs as files. A file gets its name at once and means nothing until a manifest names it.
 
 use super::LocalDir;
-use crate::backend::{Blob, BlobWriter, Blobs, check_blob_name};
+use crate::backend::{Blob, BlobWriter, Blobs, PART_BYTES, check_blob_name};
 use crate::files::{File, FileSystem};
 use crate::{Region, StorageError};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -11,11 +11,8 @@ use std::sync::Arc;
 
 const PREFIX: &str = "blob-";
 
-/// A system call's cost disappears behind as many bytes.
-const BUFFER_BYTES: usize = 256 << 10;
-
 impl LocalDir {
-    fn blob_path(&self, name: &str) -> Result<PathBuf, StorageError> {
+    pub(super) fn blob_path(&self, name: &str) -> Result<PathBuf, StorageError> {
         check_blob_name(name)?;
         Ok(self.folder.join(format!("{PREFIX}{name}")))
     }
@@ -27,7 +24,7 @@ impl Blobs for LocalDir {
         let file = self.files.create(&path).map_err(StorageError::io(&path))?;
         let appender = Appender { file, offset: 0 };
         Ok(Box::new(LocalBlobWriter {
-            out: BufWriter::with_capacity(BUFFER_BYTES, appender),
+            out: BufWriter::with_capacity(PART_BYTES, appender),
             path,
             folder: self.folder.clone(),
             files: Arc::clone(&self.files),

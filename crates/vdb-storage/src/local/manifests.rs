@@ -82,4 +82,8 @@ impl Manifests for LocalDir {
             result => result.map_err(StorageError::io(&path)),
         }
     }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.sync_folder()
+    }
 }

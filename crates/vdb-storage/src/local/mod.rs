@@ -3,11 +3,12 @@
 //! `docs/format.md`, "Store", says which files there are, in which order they are written, and what a crash can leave.
 
 mod blobs;
+mod clone;
 mod manifests;
 
 use crate::backend::{Backend, Blobs, CommitLog, LogReader, Manifests};
 use crate::files::{FileSystem, LockGuard};
-use crate::wal::{WAL_FILE_BYTES, Wal, WalReader};
+use crate::wal::{self, WAL_FILE_BYTES, Wal, WalReader};
 use crate::{SeqNo, StorageError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -128,5 +129,9 @@ impl Backend for LocalDir {
 
     fn read_log(&self, from: SeqNo) -> Box<dyn LogReader> {
         Box::new(WalReader::new(Arc::clone(&self.files), self.folder.clone(), from))
+    }
+
+    fn remove_log(&self) -> Result<(), StorageError> {
+        wal::remove(&*self.files, &self.folder)
     }
 }

@@ -38,7 +38,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 pub const WAL_FILE_BYTES: u64 = 16 << 20;
 
 /// No record has a greater number, so that numbers can be added to.
-const LAST_SEQ: u64 = 1 << 63;
+pub(crate) const LAST_SEQ: u64 = 1 << 63;
 
 const PREFIX: &str = "wal-";
 
@@ -180,6 +180,15 @@ fn frame_at(bytes: &[u8], salt: u64, offset: u64, after: SeqNo) -> Result<Frame,
         return Err(NoFrame::Field);
     }
     Ok(Frame { seq, record: FRAME_BYTES, length })
+}
+
+/// Removes all files of a log.
+pub(crate) fn remove(files: &dyn FileSystem, folder: &Path) -> Result<(), StorageError> {
+    for number in numbers(files, folder)? {
+        let path = folder.join(file_name(number));
+        files.remove(&path).map_err(StorageError::io(&path))?;
+    }
+    Ok(())
 }
 
 fn file_name(number: u64) -> String {

@@ -35,6 +35,9 @@ struct End {
     /// The last file there is, and how far it is valid; number 0 without one.
     number: u64,
     length: u64,
+    /// The log goes on with this number or a greater one. It does not count records that were refused: the lower bound in the
+    /// next file's header is this, so that a reader which asks for a refused number finds that nothing is missing.
+    first: SeqNo,
     /// That file, when it is this writer's.
     current: Option<Current>,
     buffer: Vec<u8>,
@@ -102,7 +105,7 @@ impl Wal {
         file_bytes: u64,
     ) -> Result<Self, StorageError> {
         let mut numbers = numbers(&*files, &folder)?;
-        let mut end = End { number: 0, length: 0, current: None, buffer: Vec::new() };
+        let mut end = End { number: 0, length: 0, first: SeqNo::FIRST, current: None, buffer: Vec::new() };
         let mut next = at_least.max(SeqNo::FIRST);
         if let Some(&last) = numbers.last()
             && OpenFile::open(&*files, &folder, last, true)?.is_none()
@@ -122,6 +125,7 @@ impl Wal {
             (end.number, end.length) = (last, length);
             next = next.max(first).max(seen.next());
         }
+        end.first = next;
         let queue = Queue {
             waiting: Vec::new(),
             next,
@@ -178,9 +182,9 @@ impl Wal {
     /// Writes records behind the last ones, in a new file if need be.
     fn write(&self, end: &mut End, records: &[(SeqNo, Vec<u8>)]) -> Result<(), Trouble> {
         if end.current.is_none() || end.length >= self.file_bytes {
-            self.begin_file(end, records[0].0)?;
+            self.begin_file(end, end.first)?;
         }
-        let End { length, current, buffer, .. } = end;
+        let End { length, first, current, buffer, .. } = end;
         let current = current.as_ref().expect("a file was begun");
         buffer.clear();
         buffer.reserve(records.iter().map(|(_, record)| frame_bytes(record.len())).sum());
@@ -196,6 +200,7 @@ impl Wal {
         match written {
             Ok(()) => {
                 *length += bytes;
+                *first = records.last().map_or(*first, |(seq, _)| seq.next());
                 Ok(())
             }
             Err(error) => {
@@ -241,7 +246,7 @@ impl Wal {
         self.files.sync_folder(&self.folder).map_err(unknown(&self.folder))?;
         let length = HEADER_BYTES as u64;
         end.current = Some(Current { file, path, salt, durable: length });
-        (end.number, end.length) = (number, length);
+        (end.number, end.length, end.first) = (number, length, first);
         Ok(())
     }
 }
@@ -386,5 +391,10 @@ impl CommitLog for Wal {
 
     fn next(&self) -> SeqNo {
         self.queue().next
+    }
+
+    fn advance(&self, to: SeqNo) {
+        let mut queue = self.queue();
+        queue.next = queue.next.max(to);
     }
 }

@@ -48,6 +48,8 @@ struct State {
     failing: BTreeMap<u64, ErrorKind>,
     before_write: Hook,
     capacity: u64,
+    /// What links from one folder to another fail with.
+    no_links: Option<ErrorKind>,
 }
 
 /// Called before the next write.
@@ -82,6 +84,7 @@ impl SimFiles {
             failing: BTreeMap::new(),
             before_write: Hook::default(),
             capacity: u64::MAX,
+            no_links: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -115,6 +118,11 @@ impl SimFiles {
     /// From now on files hold at most this many bytes together; more is `StorageFull`, after what there is room for.
     pub fn limit(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    /// From now on no file gets a name in another folder than its own: as if each were a disk.
+    pub fn refuse_links_between_folders(&self, kind: ErrorKind) {
+        self.state().no_links = Some(kind);
     }
 
     /// The bytes of all files together.
@@ -228,6 +236,11 @@ impl FileSystem for SimFiles {
         let id = state.live.find(from).ok_or_else(|| not_found(from))?;
         if state.live.find(to).is_some() {
             return Err(ErrorKind::AlreadyExists.into());
+        }
+        if let Some(kind) = state.no_links
+            && from.parent() != to.parent()
+        {
+            return Err(kind.into());
         }
         state.change(Change::Link { path: to.to_owned(), id });
         Ok(())

@@ -170,6 +170,24 @@ fn records_behind_a_failed_one_fail() {
     );
 }
 
+/// A log that begins behind numbers which were refused is whole all the same: who asks for those finds what comes after.
+#[test]
+fn a_refused_first_record_leaves_no_gap() {
+    let files = SimFiles::new();
+    let backend = store(&files);
+    backend.create().unwrap();
+    let log = backend.open_log(SeqNo(4)).unwrap();
+    let refused = log.append(b"refused").unwrap();
+    // The log's first file cannot be made.
+    files.fail(1, ErrorKind::StorageFull);
+    assert!(matches!(log.commit(refused, Durability::Synced), Err(StorageError::Io { .. })));
+    let seq = log.append(b"kept").unwrap();
+    log.commit(seq, Durability::Synced).unwrap();
+    assert_eq!((refused, seq), (SeqNo(4), SeqNo(5)));
+    let left = files.after(files.changes(), Loss::Everything);
+    assert_eq!(conformance::records(&store(&left), SeqNo(4)), [(seq, b"kept".to_vec())]);
+}
+
 /// So is one that comes while the write that fails is under way.
 #[test]
 fn records_that_come_while_one_fails_fail() {

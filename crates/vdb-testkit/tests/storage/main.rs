@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod archive;
+mod clone;
 mod crash;
 mod faults;
 mod kill;
+mod retention;
 mod suite;
