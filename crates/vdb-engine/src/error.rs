@@ -111,6 +111,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that was to be empty.
+    #[error("{}: there is a database here already: choose another folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A thread that could not be started.
     #[error("a thread could not be started: {source}")]
     Thread {

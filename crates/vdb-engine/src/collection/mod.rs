@@ -38,7 +38,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError};
+use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, collect};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(50);
@@ -554,25 +554,55 @@ impl Collection {
     /// Removes manifests and blobs that are needed no more.
     fn collect_garbage(&self) -> Result<(), Error> {
         let current = self.current();
-        let manifests = self.backend.manifests();
         let oldest = current.number.saturating_sub(self.settings.kept_manifests as u64);
-        let mut needed = current.manifest.blobs();
-        for number in manifests.numbers()? {
-            if number < oldest {
-                manifests.remove(number)?;
-            } else if number < current.number {
-                needed.extend(Manifest::decode(Path::new(&format!("manifest-{number}")), manifests.load(number)?)?.blobs());
-            }
-        }
-        let blobs = self.backend.blobs();
-        for name in blobs.names()? {
+        let blobs_of = |content: &Region| {
+            Ok::<_, Error>(Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect())
+        };
+        let is_being_written = |name: &str| {
             let number = name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
-            let is_being_written = number.is_some_and(|number| lock(&self.blobs).unfinished.contains(&number));
-            if !needed.contains(&name) && !is_being_written {
-                blobs.remove(&name)?;
-            }
-        }
+            number.is_some_and(|number| lock(&self.blobs).unfinished.contains(&number))
+        };
+        collect(&*self.backend, |number| number >= oldest, blobs_of, is_being_written)?;
         Ok(())
+    }
+
+    /// Seals what is in memory and runs `work` with the manifest that holds everything then, and the names of its blobs, none of
+    /// which is removed meanwhile. Writes go on; sealing and merging wait, so `work` is to be short.
+    ///
+    /// # Errors
+    /// Those of sealing and of `work`.
+    pub(crate) fn with_pinned<R>(
+        &self,
+        work: impl FnOnce(&[u8], &[String], SeqNo) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.seal()?;
+        let current = self.current();
+        let names: Vec<String> = current.manifest.blobs().into_iter().collect();
+        work(&current.manifest.encode(), &names, current.manifest.log_from)
+    }
+
+    /// The states of before that can be read still, and the current one, oldest first: a number, and the version of the
+    /// collection. How many are kept is a [setting](Settings::kept_manifests).
+    ///
+    /// # Errors
+    /// What is damaged, or cannot be read.
+    pub fn history(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let manifests = self.backend.manifests();
+        let version = |number| {
+            let manifest = Manifest::decode(Path::new(&*self.name), manifests.load(number)?)?;
+            Ok((number, manifest.log_from.0 - 1))
+        };
+        manifests.numbers()?.into_iter().map(version).collect()
+    }
+
+    /// The points as they were in a state of the [`history`](Self::history).
+    ///
+    /// # Errors
+    /// [`Error::Storage`], with the kind `NotFound` for a state that is not kept.
+    pub fn view_at(&self, number: u64) -> Result<Arc<View>, Error> {
+        let manifest = Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(number)?)?;
+        let known: Vec<_> = self.view().parts.iter().map(|part| Arc::clone(&part.segment)).collect();
+        Ok(State::of_manifest(&self.name, &manifest, &*self.backend, &known)?.view())
     }
 }
 

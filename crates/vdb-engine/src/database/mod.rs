@@ -6,6 +6,7 @@
 
 mod background;
 mod catalogue;
+mod copies;
 
 use crate::collection::{Collection, Settings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
@@ -162,6 +163,10 @@ pub struct Database {
 
 const FOLDER_PREFIX: &str = "collection-";
 
+fn folder_name(number: u64) -> String {
+    format!("{FOLDER_PREFIX}{number:08}")
+}
+
 impl Database {
     /// Opens a database to write, making it when the folder is missing or empty.
     ///
@@ -229,7 +234,7 @@ impl Database {
     }
 
     fn collection_store(&self, folder: u64) -> LocalDir {
-        self.options.store(self.folder.join(format!("{FOLDER_PREFIX}{folder:08}")))
+        self.options.store(self.folder.join(folder_name(folder)))
     }
 
     /// Opens the collections of the catalogue that are not open yet.
@@ -306,6 +311,18 @@ impl Database {
     /// # Errors
     /// [`Error::CollectionExists`], [`Error::InvalidName`], [`Error::InvalidConfig`]; [`Error::Storage`].
     pub fn create_collection(&self, name: &str, config: &CollectionConfig) -> Result<Arc<Collection>, Error> {
+        self.add_collection(name, |store| {
+            store.create()?;
+            Collection::create(name, store, config)
+        })
+    }
+
+    /// Adds the collection that `make` makes in an empty folder.
+    fn add_collection(
+        &self,
+        name: &str,
+        make: impl FnOnce(&LocalDir) -> Result<(), Error>,
+    ) -> Result<Arc<Collection>, Error> {
         self.check_writes(name)?;
         let refuse = |reason: &str| Error::InvalidName { name: name.to_owned(), reason: reason.to_owned() };
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
@@ -314,20 +331,27 @@ impl Database {
         if name.chars().any(char::is_control) {
             return Err(refuse("no control characters"));
         }
-        let mut state = self.state();
-        if state.catalogue.folders.contains_key(name) {
-            return Err(Error::CollectionExists { collection: name.to_owned() });
-        }
-        let folder = state.catalogue.next;
+        let folder = {
+            let mut state = self.state();
+            if state.catalogue.folders.contains_key(name) {
+                return Err(Error::CollectionExists { collection: name.to_owned() });
+            }
+            // Numbers are drawn once, so nobody else is in this folder.
+            state.catalogue.next += 1;
+            state.catalogue.next - 1
+        };
         let store = self.collection_store(folder);
         // What a failed attempt left.
         let io = |error| Error::from(vdb_storage::StorageError::io(store.folder())(error));
         self.options.files.remove_folder(store.folder()).map_err(io)?;
-        store.create()?;
-        Collection::create(name, &store, config)?;
+        make(&store)?;
+        let mut state = self.state();
         let mut catalogue = state.catalogue.clone();
-        catalogue.folders.insert(name.to_owned(), folder);
-        catalogue.next += 1;
+        if catalogue.folders.insert(name.to_owned(), folder).is_some() {
+            drop(state);
+            self.options.files.remove_folder(store.folder()).map_err(io)?;
+            return Err(Error::CollectionExists { collection: name.to_owned() });
+        }
         self.publish(&mut state, catalogue)?;
         state.slots.insert(name.to_owned(), self.open_collection(name, folder));
         drop(state);
