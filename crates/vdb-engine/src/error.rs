@@ -129,6 +129,14 @@ pub enum Error {
         /// The collection.
         collection: String,
     },
+    /// Something of an erased point was found: a bug, or a merge that ran at the same time.
+    #[error("collection {collection:?}: {what} still holds something of the points to be erased: erase them again")]
+    Unerased {
+        /// The collection.
+        collection: String,
+        /// What was found.
+        what: String,
+    },
     /// What the memory budget has no room for.
     #[error("{what} takes {needed} bytes, and {available} of the budget of {budget} are free: {advice}")]
     OutOfBudget {

@@ -9,6 +9,7 @@
 //! an older view follows the rows that the id had before.
 
 use crate::PointId;
+use crate::budget::{Budget, Reserved};
 use crate::record::Put;
 use crate::schema::{Field, Schema};
 use std::collections::HashMap;
@@ -19,8 +20,6 @@ use vdb_index::{Answer, BitSet, RecentRows, Request};
 const BLOCK_POINTS: usize = 256;
 /// No row before this one.
 const NONE: u32 = u32::MAX;
-/// What a point takes beside its values and its payload, about, in bytes.
-const POINT_BYTES: usize = 200;
 
 /// A point of a head, but for its vectors.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ pub(crate) struct HeadView {
 #[derive(Debug)]
 pub(crate) struct Head {
     now: HeadView,
-    bytes: usize,
+    reserved: Reserved,
 }
 
 impl HeadView {
@@ -119,7 +118,7 @@ impl HeadView {
 }
 
 impl Head {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
         let now = HeadView {
             fields: Vec::new(),
             blocks: Vec::new(),
@@ -128,7 +127,7 @@ impl Head {
             ids: Arc::default(),
             expiring: false,
         };
-        Self { now, bytes: 0 }
+        Self { now, reserved: Reserved::nothing(budget) }
     }
 
     /// The head as it is now.
@@ -141,8 +140,13 @@ impl Head {
     }
 
     /// Heap bytes, about.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> u64 {
+        self.reserved.bytes()
+    }
+
+    /// Becomes responsible for the bytes of points that come in.
+    pub(crate) fn reserve(&mut self, reserved: Reserved) {
+        self.reserved.join(reserved);
     }
 
     /// Puts a point whose id has no row here that is there still. [`join`](Self::join) must follow before a view is made.
@@ -158,9 +162,7 @@ impl Head {
                 now.fields.len() - 1
             });
             places.push((*number, now.fields[own].1.push(row, values)));
-            self.bytes += values.len() * size_of::<f32>();
         }
-        self.bytes += put.payload.len() + POINT_BYTES;
         {
             let mut ids = now.ids.write().unwrap_or_else(PoisonError::into_inner);
             let before = ids.last.insert(put.id.clone(), row).unwrap_or(NONE);

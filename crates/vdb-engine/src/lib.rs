@@ -22,6 +22,7 @@
 //! 2³¹ − 1 points a segment; a batch is one record of at most 2³⁰ bytes.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod collection;
 mod database;
 mod error;
@@ -34,7 +35,7 @@ mod schema;
 mod segment;
 mod view;
 
-pub use collection::{Collection, CollectionInfo, Durability, Job, Settings, Written};
+pub use collection::{Collection, CollectionInfo, Durability, Erased, Job, Settings, Written};
 pub use database::{Database, Options};
 pub use error::Error;
 pub use point::{Condition, NamedVectors, Operation, Payload, Point, StoredPoint};

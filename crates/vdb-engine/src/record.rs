@@ -11,6 +11,9 @@ const VERSION: u8 = 1;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 
+/// What a point of a head takes beside its values and its payload, about, in bytes.
+const POINT_BYTES: u64 = 200;
+
 const NUMBER: u8 = 0;
 const UUID: u8 = 1;
 const TEXT: u8 = 2;
@@ -38,6 +41,17 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// Heap bytes that a head takes for it, about.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        match self {
+            Self::Put(put) => {
+                let values: usize = put.vectors.iter().map(|vector| vector.1.len()).sum();
+                (values * size_of::<f32>() + put.payload.len()) as u64 + POINT_BYTES
+            }
+            Self::Delete(_) => 0,
+        }
+    }
+
     pub(crate) fn id(&self) -> &PointId {
         match self {
             Self::Put(put) => &put.id,

@@ -114,7 +114,7 @@ impl Collection {
             dead >= LEAST_DEAD && dead * DEAD_SHARE >= part.segment.rows()
         };
         if let Some(part) = parts.iter().find(is_wanting) {
-            return Some(self.plan(state, &[part]));
+            return Some(self.plan(&[part]));
         }
         let is_bare = |part: &&LivePart| !part.segment.has_graph();
         let bare: Vec<&LivePart> = parts.iter().filter(is_bare).collect();
@@ -133,7 +133,7 @@ impl Collection {
                 points += live(graph);
                 inputs.push(graph);
             }
-            return Some(self.plan(state, &inputs));
+            return Some(self.plan(&inputs));
         }
         if parts.len() <= self.settings.most_segments {
             return None;
@@ -150,7 +150,7 @@ impl Collection {
             points += live(part);
             inputs.push(part);
         }
-        Some(self.plan(state, &inputs))
+        Some(self.plan(&inputs))
     }
 
     /// The merge of everything, unless there is nothing to gain.
@@ -160,12 +160,12 @@ impl Collection {
         match inputs[..] {
             [] => None,
             [one] if is_clean(one) && !self.lacks_graph(state, one) => None,
-            _ => Some(self.plan(state, &inputs)),
+            _ => Some(self.plan(&inputs)),
         }
     }
 
     /// How to merge these.
-    fn plan(&self, state: &State, inputs: &[&LivePart]) -> Plan {
+    pub(super) fn plan(&self, inputs: &[&LivePart]) -> Plan {
         // In the order in which their points came.
         let mut inputs: Vec<&LivePart> = inputs.to_vec();
         inputs.sort_by_key(|part| part.segment.number);
@@ -177,11 +177,10 @@ impl Collection {
             inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows() && 2 * live[input] >= points / 2
         });
         let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
-        let _ = state;
         Plan { inputs: inputs.iter().map(part).collect(), base }
     }
 
-    fn merge_by(&self, choose: impl FnOnce(&State) -> Option<Plan>) -> Result<bool, Error> {
+    pub(super) fn merge_by(&self, choose: impl FnOnce(&State) -> Option<Plan>) -> Result<bool, Error> {
         self.log()?;
         let _turn = lock(&self.merging);
         let state = self.state()?;

@@ -18,25 +18,29 @@
 //! Order of locks: sealing or merging, manifest, state, commits.
 
 mod commits;
+mod erase;
 mod expiry;
 mod merge;
 mod seal;
 mod state;
 
+pub use erase::Erased;
 pub use merge::Job;
 
+use crate::budget::{Budget, Reserved};
 use crate::manifest::Manifest;
 use crate::point::{Operation, StoredPoint};
+use crate::record::Effect;
 use crate::schema::{CollectionConfig, Schema, VectorConfig};
 use crate::view::{Search, SearchAnswer, View};
 use crate::{Error, PointId};
 use arc_swap::ArcSwap;
 use commits::Commits;
-use state::State;
+use state::{Resolved, State};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, collect};
 
@@ -63,7 +67,7 @@ pub struct Settings {
     /// crash. Default 16,384.
     pub seal_points: usize,
     /// A head of so many bytes is sealed. Default 32 MiB.
-    pub seal_bytes: usize,
+    pub seal_bytes: u64,
     /// Segments of fewer points have no graph, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
     /// So many points without a graph are merged into one. Default 20,000.
@@ -134,6 +138,9 @@ pub struct Collection {
     name: Arc<str>,
     backend: Arc<dyn Backend>,
     settings: Settings,
+    budget: Arc<Budget>,
+    /// Writers pass it together; who keeps all of them out, alone.
+    gate: RwLock<()>,
     /// `None` when opened to read only.
     log: Option<Arc<dyn CommitLog>>,
     /// The log from the last record read on, when opened to read only.
@@ -203,17 +210,20 @@ impl Collection {
         name: &str,
         backend: Arc<dyn Backend>,
         settings: Settings,
+        budget: Arc<Budget>,
         writes: bool,
         wake: Wake,
     ) -> Result<Self, Error> {
         let name: Arc<str> = name.into();
-        let (current, state, reader) = load(&name, &*backend, &[])?;
+        let (current, state, reader) = load(&budget, &name, &*backend, &[])?;
         let log = if writes { Some(backend.open_log(state.applied.next())?) } else { None };
         let published = ArcSwap::new(state.view());
         let blobs = BlobNumbers { next: current.manifest.next_blob, unfinished: BTreeSet::new() };
         let collection = Self {
             name,
+            gate: RwLock::default(),
             settings,
+            budget,
             log,
             reader: Mutex::new((!writes).then_some(reader)),
             current: Mutex::new(current),
@@ -283,9 +293,9 @@ impl Collection {
     /// not done.
     pub fn write(&self, operations: Vec<Operation<'_>>, durability: Durability) -> Result<Written, Error> {
         let log = self.log()?;
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.wait_for_room()?;
-        let mut state = self.state()?;
-        let resolved = state.resolve(operations)?;
+        let (mut state, resolved, reserved) = self.resolve(operations)?;
         let skipped = resolved.skipped;
         let (seq, view) = if resolved.effects.is_empty() {
             // What was found may not be durable yet.
@@ -293,7 +303,7 @@ impl Collection {
         } else {
             let seq = log.append(&crate::record::encode(&resolved.effects))?;
             self.commits.begin(seq);
-            if let Err(error) = state.apply(seq, resolved.effects) {
+            if let Err(error) = state.apply(seq, resolved.effects, reserved) {
                 self.commits.end(seq, false);
                 return Err(error);
             }
@@ -310,6 +320,33 @@ impl Collection {
             self.make_room_soon()?;
         }
         Ok(Written { version: seq.0, skipped })
+    }
+
+    /// What operations come to, with the memory that it takes.
+    fn resolve(
+        &self,
+        operations: Vec<Operation<'_>>,
+    ) -> Result<(MutexGuard<'_, State>, Resolved, Reserved), Error> {
+        let state = self.state()?;
+        let resolved = state.resolve(&operations)?;
+        let needed = resolved.effects.iter().map(Effect::head_bytes).sum();
+        if let Some(reserved) = self.budget.reserve(needed) {
+            return Ok((state, resolved, reserved));
+        }
+        // What is sealed takes no memory.
+        drop(state);
+        self.seal()?;
+        let state = self.state()?;
+        let resolved = state.resolve(&operations)?;
+        let needed = resolved.effects.iter().map(Effect::head_bytes).sum();
+        match self.budget.reserve(needed) {
+            Some(reserved) => Ok((state, resolved, reserved)),
+            None => {
+                let what = format!("collection {:?}: a batch of {} operations", self.name, operations.len());
+                let advice = "write in smaller batches, or raise the memory budget";
+                Err(self.budget.refusal(what, needed, advice))
+            }
+        }
     }
 
     /// One upsert; see [`write`](Self::write).
@@ -418,7 +455,7 @@ impl Collection {
             Ok(_) => {}
             Err(error) if is_new || matches!(error, Error::Storage(StorageError::Trimmed { .. })) => {
                 let known: Vec<_> = state.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
-                let (newest, fresh, fresh_log) = load(&self.name, &*self.backend, &known)?;
+                let (newest, fresh, fresh_log) = load(&self.budget, &self.name, &*self.backend, &known)?;
                 (*current, *state, *log) = (newest, fresh, fresh_log);
             }
             Err(error) => return Err(error),
@@ -491,7 +528,7 @@ impl Collection {
             return Ok(());
         }
         let known: Vec<_> = state.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
-        let (newest, fresh, _) = load(&self.name, &*self.backend, &known)?;
+        let (newest, fresh, _) = load(&self.budget, &self.name, &*self.backend, &known)?;
         let (epoch, generation) = (state.epoch + 1, state.generation + 1);
         *current = newest;
         *state = State { epoch, generation, ..fresh };
@@ -553,8 +590,18 @@ impl Collection {
 
     /// Removes manifests and blobs that are needed no more.
     fn collect_garbage(&self) -> Result<(), Error> {
+        self.keep_manifests(self.settings.kept_manifests as u64)
+    }
+
+    /// Removes all states of before.
+    fn forget_history(&self) -> Result<(), Error> {
+        self.keep_manifests(0)
+    }
+
+    /// Removes manifests but for the current one and so many before it, and blobs that none of those names.
+    fn keep_manifests(&self, kept: u64) -> Result<(), Error> {
         let current = self.current();
-        let oldest = current.number.saturating_sub(self.settings.kept_manifests as u64);
+        let oldest = current.number.saturating_sub(kept);
         let blobs_of = |content: &Region| {
             Ok::<_, Error>(Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect())
         };
@@ -602,12 +649,13 @@ impl Collection {
     pub fn view_at(&self, number: u64) -> Result<Arc<View>, Error> {
         let manifest = Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(number)?)?;
         let known: Vec<_> = self.view().parts.iter().map(|part| Arc::clone(&part.segment)).collect();
-        Ok(State::of_manifest(&self.name, &manifest, &*self.backend, &known)?.view())
+        Ok(State::of_manifest(&self.budget, &self.name, &manifest, &*self.backend, &known)?.view())
     }
 }
 
 /// The newest manifest of a store, with the records of the log behind it.
 fn load(
+    budget: &Arc<Budget>,
     name: &Arc<str>,
     backend: &dyn Backend,
     known: &[Arc<crate::segment::Segment>],
@@ -617,7 +665,7 @@ fn load(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match load_once(name, backend, known) {
+        match load_once(budget, name, backend, known) {
             Err(Error::Storage(StorageError::Io { source, .. }))
                 if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS => {}
             Err(Error::Storage(StorageError::Trimmed { .. })) if attempt < ATTEMPTS => {}
@@ -627,6 +675,7 @@ fn load(
 }
 
 fn load_once(
+    budget: &Arc<Budget>,
     name: &Arc<str>,
     backend: &dyn Backend,
     known: &[Arc<crate::segment::Segment>],
@@ -635,7 +684,7 @@ fn load_once(
         return Err(Error::NoSuchCollection { collection: name.to_string() });
     };
     let manifest = Manifest::decode(&Path::new(&**name).join(format!("manifest-{number}")), content)?;
-    let mut state = State::of_manifest(name, &manifest, backend, known)?;
+    let mut state = State::of_manifest(budget, name, &manifest, backend, known)?;
     let mut log = backend.read_log(manifest.log_from);
     state.read_log(&mut *log)?;
     Ok((Current { number, manifest }, state, log))

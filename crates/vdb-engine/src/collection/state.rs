@@ -4,6 +4,7 @@
 //! again from the manifest and the log (`recover`).
 
 use super::Settings;
+use crate::budget::{Budget, Reserved};
 use crate::head::Head;
 use crate::manifest::{Manifest, read_tombstones};
 use crate::point::{Condition, NamedVectors, Operation, Point, StoredPoint};
@@ -34,6 +35,7 @@ pub(super) struct LivePart {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) collection: Arc<str>,
+    pub(super) budget: Arc<Budget>,
     pub(super) schema: Arc<Schema>,
     pub(super) parts: Vec<LivePart>,
     /// Oldest first; the last takes what comes, one before it is being sealed.
@@ -53,6 +55,7 @@ pub(super) struct State {
 impl State {
     /// The state of a manifest, before any record of the log.
     pub(super) fn of_manifest(
+        budget: &Arc<Budget>,
         collection: &Arc<str>,
         manifest: &Manifest,
         backend: &dyn Backend,
@@ -74,7 +77,8 @@ impl State {
             collection: Arc::clone(collection),
             schema: Arc::new(manifest.schema.clone()),
             parts: parts.collect::<Result<_, Error>>()?,
-            heads: vec![Head::new()],
+            heads: vec![Head::new(budget)],
+            budget: Arc::clone(budget),
             applied: SeqNo(manifest.log_from.0 - 1),
             log_from: manifest.log_from,
             frozen: None,
@@ -91,7 +95,8 @@ impl State {
                 let path = Path::new(&*self.collection).join("wal");
                 Error::damaged(&path, "record", format!("record {seq}: {reason}"))
             })?;
-            self.apply(seq, effects)?;
+            let reserved = self.budget.take(effects.iter().map(Effect::head_bytes).sum());
+            self.apply(seq, effects, reserved)?;
             count += 1;
         }
         Ok(count)
@@ -100,7 +105,7 @@ impl State {
     /// The points that came so far are to be sealed, and what comes goes into another head. Gives the last record of theirs.
     pub(super) fn freeze(&mut self) -> SeqNo {
         if self.frozen.is_none() {
-            self.heads.push(Head::new());
+            self.heads.push(Head::new(&self.budget));
         }
         *self.frozen.get_or_insert(self.applied)
     }
@@ -149,18 +154,19 @@ impl State {
     ///
     /// # Errors
     /// [`Error::InvalidPoint`], [`Error::NoSuchField`], [`Error::NoSuchPoint`]; [`Error::Damaged`].
-    pub(super) fn resolve(&self, operations: Vec<Operation<'_>>) -> Result<Resolved, Error> {
+    pub(super) fn resolve(&self, operations: &[Operation<'_>]) -> Result<Resolved, Error> {
         let mut batch = Batch { state: self, effects: Vec::with_capacity(operations.len()), places: HashMap::new(), view: None };
         let mut skipped = 0;
         for operation in operations {
-            skipped += usize::from(!batch.add(operation)?);
+            skipped += usize::from(!batch.add(operation.clone())?);
         }
         Ok(Resolved { effects: batch.effects.into_iter().flatten().collect(), skipped })
     }
 
-    /// Makes the changes of a record.
-    pub(super) fn apply(&mut self, seq: SeqNo, effects: Vec<Effect>) -> Result<(), Error> {
+    /// Makes the changes of a record, for which bytes were taken.
+    pub(super) fn apply(&mut self, seq: SeqNo, effects: Vec<Effect>, reserved: Reserved) -> Result<(), Error> {
         let schema = Arc::clone(&self.schema);
+        self.head().reserve(reserved);
         for effect in effects {
             self.take(effect.id())?;
             if let Effect::Put(put) = effect {

@@ -11,6 +11,7 @@ mod copies;
 use crate::collection::{Collection, Settings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use crate::Error;
+use crate::budget::Budget;
 use background::{Background, Signal};
 use catalogue::Catalogue;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub struct Options {
     seed: Option<u64>,
     wal_file_bytes: Option<u64>,
     clock: Clock,
+    memory_budget: Option<u64>,
 }
 
 /// The time of day, in milliseconds since 1970 (UTC).
@@ -46,12 +48,33 @@ fn system_clock() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Half of the machine's memory, or 4 GiB where it is not known.
+fn default_budget() -> u64 {
+    #[cfg(target_os = "linux")]
+    let memory = {
+        let info = rustix::system::sysinfo();
+        info.totalram * u64::from(info.mem_unit)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let memory = 8 << 30;
+    memory / 2
+}
+
 impl Default for Options {
     fn default() -> Self {
         let settings = Settings::default();
         let clock = Clock(Arc::new(system_clock));
         let (seed, wal_file_bytes) = (None, None);
-        Self { files: Arc::new(OsFiles), settings, background: true, threads: 0, seed, wal_file_bytes, clock }
+        Self {
+            files: Arc::new(OsFiles),
+            settings,
+            background: true,
+            threads: 0,
+            seed,
+            wal_file_bytes,
+            clock,
+            memory_budget: None,
+        }
     }
 }
 
@@ -84,6 +107,13 @@ impl Options {
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The bytes that heads, merges and pinned parts of segments take at most, all collections together; what has no room is
+    /// refused. Half of the machine's memory by default.
+    #[must_use]
+    pub fn memory_budget(self, bytes: u64) -> Self {
+        Self { memory_budget: Some(bytes), ..self }
     }
 
     /// The time of day, in milliseconds since 1970 (UTC), by which points expire; the system's by default.
@@ -156,6 +186,7 @@ pub struct Database {
     store: LocalDir,
     state: Mutex<State>,
     signal: Arc<Signal>,
+    budget: Arc<Budget>,
     background: Mutex<Option<Background>>,
     /// Held as long as this process writes.
     lock: Option<Box<dyn LockGuard>>,
@@ -213,6 +244,7 @@ impl Database {
             store,
             state: Mutex::new(state),
             signal: Arc::default(),
+            budget: Budget::new(options.memory_budget.unwrap_or_else(default_budget)),
             background: Mutex::new(None),
             lock,
             options,
@@ -258,7 +290,7 @@ impl Database {
             if writes {
                 store.remove_temporaries()?;
             }
-            Collection::open(name, Arc::new(store), self.options.settings, writes, wake)
+            Collection::open(name, Arc::new(store), self.options.settings, Arc::clone(&self.budget), writes, wake)
         })();
         match opened {
             Ok(collection) => {
@@ -285,6 +317,11 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// The memory budget, and how much of it is taken, in bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.budget.bytes(), self.budget.taken())
     }
 
     /// The names of the collections, of those put aside, too.
