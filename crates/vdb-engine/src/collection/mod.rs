@@ -32,6 +32,7 @@ use crate::manifest::Manifest;
 use crate::point::{Operation, StoredPoint};
 use crate::record::Effect;
 use crate::schema::{CollectionConfig, Schema, VectorConfig};
+use crate::segment::Segment;
 use crate::view::{Search, SearchAnswer, View};
 use crate::{Error, PointId};
 use arc_swap::ArcSwap;
@@ -428,6 +429,30 @@ impl Collection {
         info
     }
 
+    /// Copies what walks of graphs read most into memory, on huge pages where the system grants them, as far as the memory budget
+    /// has room for it: a fifth faster searches. A database's background thread does this after opening and after merges.
+    /// Says whether there was anything to copy.
+    pub fn pin(&self) -> bool {
+        let view = self.view();
+        let pinned: Vec<Segment> = view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
+        let is_some = !pinned.is_empty();
+        let mut state = self.lock_state();
+        for segment in pinned {
+            let part = state.parts.iter_mut().find(|part| part.segment.number == segment.number);
+            if let Some(part) = part {
+                part.segment = Arc::new(segment);
+            }
+        }
+        if is_some {
+            state.generation += 1;
+            let view = state.view();
+            drop(state);
+            // What it holds may be on its way into the log still, and not become anything: the next pass tries again then.
+            let _ = self.publish(view);
+        }
+        is_some
+    }
+
     /// Checks every checksum, every id and payload, and every link of the segments that there are now.
     ///
     /// # Errors
@@ -658,7 +683,7 @@ fn load(
     budget: &Arc<Budget>,
     name: &Arc<str>,
     backend: &dyn Backend,
-    known: &[Arc<crate::segment::Segment>],
+    known: &[Arc<Segment>],
 ) -> Result<(Current, State, Box<dyn LogReader>), Error> {
     /// A writer may remove files of a manifest that it has replaced, faster than we read, but not forever.
     const ATTEMPTS: usize = 100;
@@ -678,7 +703,7 @@ fn load_once(
     budget: &Arc<Budget>,
     name: &Arc<str>,
     backend: &dyn Backend,
-    known: &[Arc<crate::segment::Segment>],
+    known: &[Arc<Segment>],
 ) -> Result<(Current, State, Box<dyn LogReader>), Error> {
     let Some((number, content)) = backend.manifests().current()? else {
         return Err(Error::NoSuchCollection { collection: name.to_string() });

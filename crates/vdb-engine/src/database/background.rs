@@ -60,43 +60,60 @@ pub(super) struct Background {
 }
 
 impl Background {
+    /// Starts a thread that pins, for collections that were opened to read only.
+    pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
+        let pin = start(&signal, "vdb-pin", Box::new(|collection| Ok(collection.pin())))?;
+        Ok(Self { signal, threads: vec![pin] })
+    }
+
     /// Starts the threads; merges use `threads` more.
     pub(super) fn start(
         signal: Arc<Signal>,
         threads: usize,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, Error> {
-        let start = |name: &str, work: Box<dyn Fn(&Collection) -> Result<bool, Error> + Send>| {
-            let signal = Arc::clone(&signal);
-            let run = move || {
-                let mut seen = 0;
-                while let Some(collections) = signal.wait(&mut seen) {
-                    for collection in collections {
-                        match work(&collection) {
-                            Ok(true) => signal.wake(),
-                            Ok(false) => {}
-                            Err(error) => collection.set_trouble(error),
-                        }
-                    }
-                }
-            };
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::thread)
-        };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("vdb-merge-{number}"))
             .build()
             .map_err(|error| Error::thread(std::io::Error::other(error)))?;
         let seal = start(
+            &signal,
             "vdb-seal",
             Box::new(move |collection| {
                 collection.expire(clock())?;
                 collection.seal_due()
             }),
         )?;
-        let merge = start("vdb-merge", Box::new(move |collection| pool.install(|| collection.merge_due())))?;
-        Ok(Self { signal: Arc::clone(&signal), threads: vec![seal, merge] })
+        let merge = start(
+            &signal,
+            "vdb-merge",
+            Box::new(move |collection| Ok(pool.install(|| collection.merge_due())? | collection.pin())),
+        )?;
+        Ok(Self { signal, threads: vec![seal, merge] })
     }
+}
+
+/// Starts a thread that does some work for every collection whenever it is called.
+fn start(
+    signal: &Arc<Signal>,
+    name: &str,
+    work: Box<dyn Fn(&Collection) -> Result<bool, Error> + Send>,
+) -> Result<JoinHandle<()>, Error> {
+    let signal = Arc::clone(signal);
+    let run = move || {
+        let mut seen = 0;
+        while let Some(collections) = signal.wait(&mut seen) {
+            for collection in collections {
+                match work(&collection) {
+                    Ok(true) => signal.wake(),
+                    Ok(false) => {}
+                    Err(error) => collection.set_trouble(error),
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::thread)
 }
 
 impl Drop for Background {

@@ -82,6 +82,7 @@ impl Database {
     pub fn restore_archive(&self, name: &str, path: impl AsRef<Path>) -> Result<Arc<Collection>, Error> {
         let mut archive = Archive::<File>::open(path.as_ref())?;
         self.add_collection(name, |store| {
+            store.create()?;
             archive.restore(store)?;
             Ok(())
         })

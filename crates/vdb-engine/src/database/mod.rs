@@ -252,11 +252,15 @@ impl Database {
         database.open_collections()?;
         if writes {
             database.remove_orphans()?;
-            if database.options.background {
-                let threads = database.options.threads;
-                let background = Background::start(Arc::clone(&database.signal), threads, database.options.clock.0.clone())?;
-                *database.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(background);
-            }
+        }
+        if database.options.background {
+            let signal = Arc::clone(&database.signal);
+            let background = if writes {
+                Background::start(signal, database.options.threads, Arc::clone(&database.options.clock.0))?
+            } else {
+                Background::start_pinning(signal)?
+            };
+            *database.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(background);
         }
         Ok(database)
     }
@@ -295,7 +299,7 @@ impl Database {
         match opened {
             Ok(collection) => {
                 let collection = Arc::new(collection);
-                if writes && self.options.background {
+                if self.options.background {
                     collection.has_background();
                     self.signal.add(&collection);
                 }

@@ -10,12 +10,14 @@ mod payloads;
 pub use ids::{IdTable, write_ids};
 pub(crate) use payloads::{Payloads, parse, to_json};
 
+use crate::budget::{Budget, Reserved};
+use crate::manifest::{metric_number, metric_of};
 use crate::schema::{Field, FieldIndex, Schema};
 use crate::{Error, PointId};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vdb_distance::ElementType;
 use vdb_index::{BitSet, GraphError, Hnsw, StoredRows, Vectors};
 use vdb_storage::codec::{Encode, Reader, u64_at};
@@ -48,7 +50,9 @@ pub(crate) struct Segment {
     versions: Region,
     /// Empty when no row expires.
     expires: Region,
-    container: ContainerReader<Cursor<Region>>,
+    container: Arc<ContainerReader<Cursor<Region>>>,
+    /// What is in memory beside the file.
+    _pinned: Option<Reserved>,
 }
 
 /// The name of a segment's blob.
@@ -121,8 +125,6 @@ fn write_field<W: std::io::Write>(
     Ok(())
 }
 
-use crate::manifest::{metric_number, metric_of};
-
 /// What stops a graph from being opened.
 enum OpenError {
     Storage(StorageError),
@@ -174,7 +176,47 @@ impl Segment {
         });
         let fields = fields.collect::<Result<_, Error>>()?;
         let next_expiry = AtomicU64::new(if expires.is_empty() { u64::MAX } else { 0 });
-        Ok(Self { number, path, ids, payloads, fields, file_bytes, next_expiry, versions, expires, container })
+        let container = Arc::new(container);
+        Ok(Self {
+            number,
+            path,
+            ids,
+            payloads,
+            fields,
+            file_bytes,
+            next_expiry,
+            versions,
+            expires,
+            container,
+            _pinned: None,
+        })
+    }
+
+    /// The same with what walks of its graphs read most in memory of its own, where the budget has room for it and it is not
+    /// there already.
+    pub(crate) fn pinned(&self, budget: &Arc<Budget>) -> Option<Self> {
+        let bytes = self.fields.iter().filter_map(|field| field.hnsw.as_ref()).map(Hnsw::unpinned_bytes).sum::<usize>();
+        let reserved = if bytes > 0 { budget.reserve(bytes as u64)? } else { return None };
+        let pinned = |field: &SegmentField| {
+            let hnsw = field.hnsw.clone().map(|mut hnsw| {
+                hnsw.pin();
+                hnsw
+            });
+            SegmentField { number: field.number, vectors: field.vectors.clone(), hnsw }
+        };
+        Some(Self {
+            number: self.number,
+            path: self.path.clone(),
+            ids: self.ids.clone(),
+            payloads: self.payloads.clone(),
+            fields: self.fields.iter().map(pinned).collect(),
+            file_bytes: self.file_bytes,
+            next_expiry: AtomicU64::new(self.next_expiry.load(Ordering::Relaxed)),
+            versions: self.versions.clone(),
+            expires: self.expires.clone(),
+            container: Arc::clone(&self.container),
+            _pinned: Some(reserved),
+        })
     }
 
     /// Rows, dead ones included.

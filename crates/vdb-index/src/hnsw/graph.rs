@@ -144,6 +144,11 @@ impl Graph {
         Ok(graph)
     }
 
+    /// What [`pin`](Self::pin) copies.
+    pub(super) fn unpinned_bytes(&self) -> usize {
+        if self.base.is_shared() { self.base.len() * 4 } else { 0 }
+    }
+
     /// Copies what walks read most into memory of its own, on huge pages where the system grants them.
     pub(super) fn pin(&mut self) {
         if self.base.is_shared() {

@@ -137,6 +137,11 @@ impl Hnsw {
         Ok(())
     }
 
+    /// Bytes of memory that [`pin`](Self::pin) takes.
+    pub fn unpinned_bytes(&self) -> usize {
+        self.graph.unpinned_bytes() + self.space.codes().map_or(0, |codes| codes.unpinned_bytes())
+    }
+
     /// Copies links and codes that are read in place into memory of their own, on huge pages where the system grants them: a
     /// walk jumps around in them, and address translation takes a fifth of its time otherwise.
     pub fn pin(&mut self) {

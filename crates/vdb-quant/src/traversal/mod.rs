@@ -61,6 +61,11 @@ impl TraversalCodes {
         &self.rows
     }
 
+    /// Bytes of memory that [`pin`](Self::pin) takes.
+    pub fn unpinned_bytes(&self) -> usize {
+        if self.rows.is_shared() { self.rows.len() } else { 0 }
+    }
+
     /// Copies rows that are read in place into memory of their own, on huge pages where the system grants them.
     pub fn pin(&mut self) {
         if self.rows.is_shared() {
