@@ -230,7 +230,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Reads the log from a record on.
     fn read_log(&self, from: SeqNo) -> Box<dyn LogReader>;
 
-    /// Removes the log, as if there had never been one: that of a store that did not come to be, which nobody has open.
+    /// Removes the log, as if there had never been one: that of a store that did not come to be, which nobody has open. After a
+    /// power failure any part of it may be there again, unless a new one was begun.
     ///
     /// # Errors
     /// [`StorageError::Io`]: a part of it may be gone.

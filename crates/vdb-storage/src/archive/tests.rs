@@ -1,8 +1,8 @@
 //! Archives: what is restored is what was there, and damage of every kind is an error that leaves nothing behind.
 
 use super::*;
-use crate::backend::{Backend, CommitLog, Durability};
 use crate::codec::Encode;
+use crate::{Backend, Durability};
 use crate::{ContainerWriter, Memory, StorageError};
 use proptest::prelude::*;
 use std::io::{self, Cursor, Write};
@@ -144,7 +144,9 @@ fn parts_are_read_alone() {
 fn records_end_before_a_number() {
     let store = Memory::new();
     let log = store.open_log(SeqNo(3)).unwrap();
-    (0..5u8).for_each(|i| drop(log.append(&[i]).unwrap()));
+    for i in 0..5u8 {
+        log.append(&[i]).unwrap();
+    }
     let before = |end| -> Vec<u64> {
         records_before(store.read_log(SeqNo(4)), SeqNo(end)).map(|record| record.unwrap().0.0).collect()
     };
