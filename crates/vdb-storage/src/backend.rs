@@ -155,7 +155,7 @@ pub trait Manifests: fmt::Debug + Send + Sync {
     /// ended before it could say that it is durable.
     ///
     /// # Errors
-    /// [`StorageError::Io`]: it is as unknown as before.
+    /// [`StorageError::Stopped`]: it is as unknown as before, and nothing is published until the store is opened again.
     fn sync(&self) -> Result<(), StorageError>;
 }
 

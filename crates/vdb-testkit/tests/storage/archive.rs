@@ -52,6 +52,9 @@ fn check(restored: &LocalDir) {
     // From where the manifest asks for it, though the first record comes later.
     assert_eq!(conformance::records(restored, FROM), records());
     assert_eq!(restored.open_log(FROM).unwrap().next(), SeqNo(93));
+    // What was before that is known to be missing.
+    let before = restored.read_log(SeqNo(FROM.0 - 1)).read().map(|_| ());
+    assert!(matches!(before, Err(StorageError::Trimmed { .. })), "{before:?}");
 }
 
 #[test]

@@ -171,3 +171,24 @@ fn every_call_failing_once() {
         }
     }
 }
+
+/// After a sync that failed nobody knows which manifests a power failure would leave.
+#[test]
+fn a_failed_sync_stops_the_store() {
+    let files = SimFiles::new();
+    let backend = store(&files);
+    backend.create().unwrap();
+    write(&backend, "a");
+    for before in 0..2 {
+        backend.manifests().publish(before, b"").unwrap();
+    }
+    // After the list of manifests.
+    files.fail(2, ErrorKind::Other);
+    let collect = |backend: &LocalDir| collect(backend, |_| false, names, |_| false);
+    for _ in 0..2 {
+        assert!(matches!(collect(&backend), Err(StorageError::Stopped { .. })));
+        assert!(matches!(backend.manifests().publish(2, b""), Err(StorageError::Stopped { .. })));
+    }
+    assert_eq!(backend.manifests().numbers().unwrap(), [1, 2]);
+    assert_eq!(collect(&store(&files)).unwrap().blobs, ["a"]);
+}
