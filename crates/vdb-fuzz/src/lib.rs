@@ -7,6 +7,7 @@
 //! databases searched, changed and saved.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod database;
 mod fields;
 mod index_parts;
@@ -29,10 +30,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
     Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
     Target { name: "log", run: log::run, seeds: log::seeds },
+    Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "segment_ids", run: segment::ids, seeds: segment::ids_seeds },
     Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
     Target { name: "database_file", run: database::file, seeds: database::file_seeds },

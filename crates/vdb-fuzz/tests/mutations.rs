@@ -100,3 +100,8 @@ fn log_files_survive_mutations() {
 fn ids_of_segments_survive_mutations() {
     survives("segment_ids", 20_000);
 }
+
+#[test]
+fn archives_survive_mutations() {
+    survives("archive", 20_000);
+}

@@ -155,7 +155,7 @@ pub trait Manifests: fmt::Debug + Send + Sync {
     /// ended before it could say that it is durable.
     ///
     /// # Errors
-    /// [`StorageError::Io`]: it is as unknown as before.
+    /// [`StorageError::Stopped`]: it is as unknown as before, and nothing is published until the store is opened again.
     fn sync(&self) -> Result<(), StorageError>;
 }
 
@@ -230,7 +230,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Reads the log from a record on.
     fn read_log(&self, from: SeqNo) -> Box<dyn LogReader>;
 
-    /// Removes the log, as if there had never been one: that of a store that did not come to be, which nobody has open.
+    /// Removes the log, as if there had never been one: that of a store that did not come to be, which nobody has open. After a
+    /// power failure any part of it may be there again, unless a new one was begun.
     ///
     /// # Errors
     /// [`StorageError::Io`]: a part of it may be gone.

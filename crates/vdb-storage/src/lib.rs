@@ -1,6 +1,7 @@
 //! Files of the database, as bytes: a container of named, checksummed sections, replacing a file atomically, and the
 //! [`Backend`] of a durable store: a commit log, numbered manifests and blobs, in a [local folder](LocalDir) or in
-//! [memory](Memory).
+//! [memory](Memory). Such a store goes into one file and comes back ([`archive`]), is [cloned](LocalDir::link_to) by links, and loses
+//! what no manifest needs ([`collect`]).
 //!
 //! The lowest storage tier. It knows sections, checksums and fsync; it does not know vectors, JSON or queries.
 //! The byte layout is specified in `docs/format.md`, and a test pins the constants here to that page.

@@ -23,7 +23,7 @@ pub struct Collected {
 /// is one collection at a time, by the one writer, and whoever reads an older manifest has it kept.
 ///
 /// # Errors
-/// [`StorageError::Io`] and those of `blobs_of`. No manifest misses a blob then, and the next collection goes on.
+/// [`StorageError::Io`], [`StorageError::Stopped`] and those of `blobs_of`. No manifest misses a blob then, and the next collection goes on.
 pub fn collect<E: From<StorageError>>(
     backend: &dyn Backend,
     keep: impl Fn(u64) -> bool,

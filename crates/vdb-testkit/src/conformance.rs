@@ -177,11 +177,12 @@ fn a_log_is_removed(open: &Store) {
     open().remove_log().expect("removing nothing is fine");
     let backend = open();
     let log = log(&backend);
-    (0..40u8).for_each(|i| drop(add(&*log, &[i; 100])));
+    for i in 0..40u8 {
+        add(&*log, &[i; 100]);
+    }
     log.trim(SeqNo(20)).expect("trimmed");
     drop(log);
     backend.remove_log().expect("removed");
-    let backend = open();
     assert_eq!(records(&*backend, SeqNo::FIRST), []);
     assert_eq!(add(&*self::log(&backend), b"new"), SeqNo::FIRST);
     assert_eq!(records(&*open(), SeqNo::FIRST), [(SeqNo::FIRST, b"new".to_vec())]);

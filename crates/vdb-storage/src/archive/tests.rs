@@ -1,9 +1,9 @@
 //! Archives: what is restored is what was there, and damage of every kind is an error that leaves nothing behind.
 
 use super::*;
-use crate::backend::{Backend, CommitLog, Durability};
+use crate::backend::PART_BYTES;
 use crate::codec::Encode;
-use crate::{ContainerWriter, Memory, StorageError};
+use crate::{Backend, ContainerWriter, Durability, Memory, StorageError};
 use proptest::prelude::*;
 use std::io::{self, Cursor, Write};
 use std::path::Path;
@@ -25,7 +25,7 @@ impl State {
     fn sample() -> Self {
         let long: Vec<u8> = (0..700_000u32).map(|i| (i % 249) as u8).collect();
         let blobs = [("a", &b"short"[..]), ("empty", b""), ("long", &long)];
-        let log = [(7, &b"seven"[..]), (8, b""), (12, &[3; 1000]), (13, b"x")];
+        let log = [(7, &b"seven"[..]), (8, b""), (12, &[3; 600_000]), (13, b"x")];
         Self {
             manifest: b"names three blobs".to_vec(),
             blobs: blobs.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).to_vec(),
@@ -34,7 +34,7 @@ impl State {
         }
     }
 
-    /// Without the long blob, so that a test can go through all bytes.
+    /// Without what is long, so that a test can go through all bytes.
     fn small() -> Self {
         let mut state = Self::sample();
         state.blobs.pop();
@@ -144,7 +144,9 @@ fn parts_are_read_alone() {
 fn records_end_before_a_number() {
     let store = Memory::new();
     let log = store.open_log(SeqNo(3)).unwrap();
-    (0..5u8).for_each(|i| drop(log.append(&[i]).unwrap()));
+    for i in 0..5u8 {
+        log.append(&[i]).unwrap();
+    }
     let before = |end| -> Vec<u64> {
         records_before(store.read_log(SeqNo(4)), SeqNo(end)).map(|record| record.unwrap().0.0).collect()
     };
@@ -362,6 +364,87 @@ fn archives_in_files() {
     let missing = folder.path().join("missing");
     let error = Archive::open(&missing).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
+}
+
+/// A blob of a gibibyte that is nowhere, and must not be asked for at once.
+#[derive(Debug)]
+struct Endless;
+
+impl crate::Blobs for Endless {
+    fn create(&self, _: &str) -> Result<Box<dyn crate::BlobWriter>, StorageError> {
+        unreachable!("it is read only")
+    }
+
+    fn open(&self, _: &str) -> Result<Box<dyn crate::Blob>, StorageError> {
+        Ok(Box::new(Endless))
+    }
+
+    fn names(&self) -> Result<Vec<String>, StorageError> {
+        unreachable!("names are given")
+    }
+
+    fn remove(&self, _: &str) -> Result<(), StorageError> {
+        unreachable!("it is read only")
+    }
+}
+
+impl crate::Blob for Endless {
+    fn length(&self) -> u64 {
+        (1 << 30) + 5
+    }
+
+    fn read(&self, range: std::ops::Range<u64>) -> Result<Vec<u8>, StorageError> {
+        assert!(range.end - range.start <= PART_BYTES as u64 && range.end <= self.length(), "{range:?}");
+        Ok(vec![1; (range.end - range.start) as usize])
+    }
+
+    fn map(&self) -> Result<crate::Region, StorageError> {
+        unreachable!("a mapped file that cannot be read ends the process")
+    }
+}
+
+/// Counts bytes.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn large_blobs_go_through_a_buffer() {
+    let names = ["a".to_owned()];
+    let contents = Contents { manifest: b"", blobs: &Endless, names: &names, log_from: SeqNo(1) };
+    let Counter(bytes) = write_archive(Counter(0), path(), &contents, []).unwrap();
+    assert!((1 << 30..(1 << 30) + 1_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn the_bytes_are_those_of_the_format_page() {
+    let state = State {
+        manifest: b"m".to_vec(),
+        blobs: vec![("a".to_owned(), b"one".to_vec()), ("b.2".to_owned(), Vec::new())],
+        from: SeqNo(0x0102),
+        log: vec![(SeqNo(0x0103), b"xyz".to_vec()), (SeqNo(1 << 63), Vec::new())],
+    };
+    let log =
+        [&b"\x02\x01\0\0\0\0\0\0"[..], b"\x03\x01\0\0\0\0\0\0\x03\0\0\0xyz", b"\0\0\0\0\0\0\0\x80\0\0\0\0"]
+            .concat();
+    let mut file = ContainerWriter::new(Vec::new(), FileKind::new(*b"ARCH")).unwrap();
+    file.add_section("names", b"\x01\0\0\0a\x03\0\0\0b.2").unwrap();
+    file.add_section("manifest", b"m").unwrap();
+    file.add_section("blob.0", b"one").unwrap();
+    file.add_section("blob.1", b"").unwrap();
+    file.add_section("log", &log).unwrap();
+    let bytes = file.finish().unwrap();
+    assert_eq!(state.archive(), bytes);
+    assert_eq!(State::of(&restore(&bytes).unwrap(), state.from), state);
 }
 
 #[test]

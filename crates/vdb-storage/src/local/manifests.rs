@@ -84,6 +84,7 @@ impl Manifests for LocalDir {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.sync_folder()
+        self.check()?;
+        self.sync_folder().map_err(|error| self.stop(&error))
     }
 }

@@ -7,5 +7,6 @@ mod clone;
 mod crash;
 mod faults;
 mod kill;
+mod making;
 mod retention;
 mod suite;
