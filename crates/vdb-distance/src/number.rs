@@ -24,27 +24,6 @@ impl ElementType {
         }
     }
 
-    /// The number that stands for it in files.
-    pub const fn to_u32(self) -> u32 {
-        match self {
-            ElementType::F32 => 0,
-            ElementType::F16 => 1,
-            ElementType::Bf16 => 2,
-            ElementType::U8 => 3,
-        }
-    }
-
-    /// The type of a number.
-    pub const fn from_u32(number: u32) -> Option<ElementType> {
-        match number {
-            0 => Some(ElementType::F32),
-            1 => Some(ElementType::F16),
-            2 => Some(ElementType::Bf16),
-            3 => Some(ElementType::U8),
-            _ => None,
-        }
-    }
-
     /// Whether every value of a vector returns from it bit for bit.
     pub fn is_exact(self, vector: &[f32]) -> bool {
         fn all<N: Number>(vector: &[f32]) -> bool {

@@ -16,28 +16,6 @@ impl BitSet {
         Self { words: vec![0; len.div_ceil(64)], len, ones: 0 }
     }
 
-    /// A set of all of `0..len`.
-    pub fn all(len: usize) -> Self {
-        let mut words = vec![u64::MAX; len.div_ceil(64)];
-        if let Some(last) = words.last_mut()
-            && !len.is_multiple_of(64)
-        {
-            *last = (1 << (len % 64)) - 1;
-        }
-        Self { words, len, ones: len }
-    }
-
-    /// The set whose [`words`](Self::words) these are; `None` when they are not as many as `len` offsets take, or a bit past the
-    /// end is set.
-    pub fn from_words(len: usize, words: Vec<u64>) -> Option<Self> {
-        let past_end = |last: &u64| !len.is_multiple_of(64) && last >> (len % 64) != 0;
-        if words.len() != len.div_ceil(64) || words.last().is_some_and(past_end) {
-            return None;
-        }
-        let ones = words.iter().map(|word| word.count_ones() as usize).sum();
-        Some(Self { words, len, ones })
-    }
-
     /// A set holding those of `0..len` for which `holds` answers true.
     pub fn from_fn(len: usize, mut holds: impl FnMut(u32) -> bool) -> Self {
         let mut set = Self::new(len);
@@ -160,20 +138,6 @@ mod tests {
         }
         assert!(set.iter().eq(model.iter().copied()));
         assert!(!set.contains(100_000));
-    }
-
-    #[test]
-    fn sets_come_back_from_their_words() {
-        for len in [0, 1, 63, 64, 65, 200] {
-            let all = BitSet::all(len);
-            assert_eq!(all, BitSet::from_fn(len, |_| true));
-            let third = BitSet::from_fn(len, |i| i % 3 == 0);
-            for set in [&all, &third] {
-                assert_eq!(BitSet::from_words(len, set.words().to_vec()).as_ref(), Some(set));
-            }
-            assert_eq!(BitSet::from_words(len + 64, all.words().to_vec()), None);
-        }
-        assert_eq!(BitSet::from_words(3, vec![8]), None);
     }
 
     #[test]

@@ -7,12 +7,10 @@
 
 use crate::BitSet;
 use std::borrow::Cow;
-use std::sync::Arc;
 use vdb_distance::{
-    AlignedVec, Distance, Element, ElementType, Kernels, Matrix, Metric, Owner, Sum, cosine_from_parts, norm,
+    AlignedVec, Distance, ElementType, Kernels, Matrix, Metric, Sum, cosine_from_parts, norm,
     norm_is_ordinary, square_is_ordinary,
 };
-use zerocopy::{FromBytes, IntoBytes};
 
 /// Element types from the shortest on; each row is kept in the first that holds all rows.
 const ELEMENTS: [ElementType; 4] = [ElementType::U8, ElementType::F16, ElementType::Bf16, ElementType::F32];
@@ -25,40 +23,6 @@ enum Rows {
 }
 
 impl Rows {
-    /// Rows that somebody else owns, read in place where that can be done.
-    fn open(element: ElementType, values: Owner) -> Option<Rows> {
-        match element {
-            ElementType::F32 => Some(Rows::F32(numbers(values)?)),
-            _ => Some(Rows::Short(element, numbers(values)?)),
-        }
-    }
-
-    /// All bytes, little-endian.
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Rows::F32(values) => values.as_bytes(),
-            Rows::Short(_, bytes) => bytes,
-        }
-    }
-
-    /// The bytes of some values.
-    fn byte_range(&self, start: usize, len: usize) -> std::ops::Range<usize> {
-        let size = self.element().bytes();
-        start * size..(start + len) * size
-    }
-
-    /// Appends values of the same type, as their bytes.
-    fn extend_from_bytes(&mut self, values: &[u8]) {
-        match self {
-            Rows::F32(own) => {
-                let start = own.len();
-                own.resize(start + values.len() / 4, 0.0);
-                own[start..].as_mut_bytes().copy_from_slice(values);
-            }
-            Rows::Short(_, own) => own.extend_from_slice(values),
-        }
-    }
-
     fn new(element: ElementType, capacity: usize) -> Rows {
         match element {
             ElementType::F32 => Rows::F32(AlignedVec::with_capacity(capacity)),
@@ -135,39 +99,12 @@ impl Rows {
     }
 }
 
-/// Numbers that somebody else owns: in place, or copied where they do not lie as they must. `None` when they are no whole
-/// numbers.
-pub(crate) fn numbers<T: Element + FromBytes + IntoBytes>(owner: Owner) -> Option<AlignedVec<T>> {
-    if let Some(shared) = AlignedVec::shared(Arc::clone(&owner)) {
-        return Some(shared);
-    }
-    let bytes: &[u8] = (*owner).as_ref();
-    let zero = T::read_from_bytes(&[0; 8][..size_of::<T>()]).ok()?;
-    let mut copy = AlignedVec::new();
-    copy.resize(bytes.len() / size_of::<T>(), zero);
-    (bytes.len().is_multiple_of(size_of::<T>())).then(|| copy.as_mut_bytes().copy_from_slice(bytes))?;
-    Some(copy)
-}
-
 /// Values from the start of one row to the start of the next: rows that fill whole cache lines cost one line less a row;
 /// padding pays up to an eighth of the memory.
 fn stride(dim: usize, element: ElementType) -> usize {
     const LINE: usize = 64;
     let padded = dim.next_multiple_of(LINE / element.bytes());
     if (padded - dim) * 8 <= dim { padded } else { dim }
-}
-
-/// Rows as they are stored.
-#[derive(Debug, Clone, Copy)]
-pub struct StoredRows<'a> {
-    /// The type of the values.
-    pub element: ElementType,
-    /// How many rows there are, live or not.
-    pub rows: usize,
-    /// All values, little-endian, rows padded to whole cache lines where that costs little.
-    pub values: &'a [u8],
-    /// The norm of each row under Cosine, else none.
-    pub norms: &'a [f32],
 }
 
 /// A matrix of vectors addressed by offset.
@@ -178,7 +115,7 @@ pub struct Vectors {
     stride: usize,
     rows: Rows,
     /// One per row under Cosine, else empty.
-    norms: AlignedVec<f32>,
+    norms: Vec<f32>,
     live: BitSet,
     len: usize,
     kernels: Kernels,
@@ -196,7 +133,7 @@ impl Vectors {
             dim,
             stride: stride(dim, ELEMENTS[0]),
             rows: Rows::new(ELEMENTS[0], 0),
-            norms: AlignedVec::new(),
+            norms: Vec::new(),
             live: BitSet::default(),
             len: 0,
             kernels: *Kernels::get(),
@@ -260,7 +197,7 @@ impl Vectors {
         self.len += 1;
         self.rows.extend(self.stride);
         if self.metric == Metric::Cosine {
-            self.norms.resize(self.len, 0.0);
+            self.norms.push(0.0);
         }
         self.set(offset, vector);
         offset
@@ -302,82 +239,6 @@ impl Vectors {
         (self.rows, self.stride) = (rows, stride);
     }
 
-    /// Appends a row of zeros that is not live, for something that has no vector.
-    pub fn push_missing(&mut self) -> u32 {
-        let offset = self.len as u32;
-        self.len += 1;
-        self.rows.extend(self.stride);
-        if self.metric == Metric::Cosine {
-            self.norms.resize(self.len, 0.0);
-        }
-        self.live.grow(self.len);
-        offset
-    }
-
-    /// Appends rows of another matrix; those that are live there are here.
-    ///
-    /// # Panics
-    /// When the other has another dimension or metric, or no such row.
-    pub fn append(&mut self, other: &Vectors, rows: &[u32]) {
-        assert_eq!((other.dim, other.metric), (self.dim, self.metric), "rows of another kind");
-        if self.is_empty() && self.element() != other.element() {
-            // Nothing is lost, and rows need not be widened one after another.
-            self.stride = other.stride;
-            self.rows = Rows::new(other.element(), rows.len() * self.stride);
-        }
-        for &row in rows {
-            if !other.live.contains(row) {
-                self.push_missing();
-            } else if self.element() == other.element() {
-                let offset = self.len as u32;
-                self.len += 1;
-                let range = other.rows.byte_range(row as usize * other.stride, other.stride);
-                self.rows.extend_from_bytes(&other.rows.as_bytes()[range]);
-                if self.metric == Metric::Cosine {
-                    self.norms.resize(self.len, other.norms[row as usize]);
-                }
-                self.live.insert(offset);
-            } else {
-                self.push(&other.row(row));
-            }
-        }
-    }
-
-    /// What is to be stored to [`open`](Self::open) it again, without what is live.
-    pub fn stored(&self) -> StoredRows<'_> {
-        let Self { rows, len, norms, .. } = self;
-        StoredRows { element: rows.element(), rows: *len, values: rows.as_bytes(), norms }
-    }
-
-    /// Rows that somebody else owns, read in place; `live` says how many they are, and which are live. Written to, they are
-    /// copied first.
-    ///
-    /// # Errors
-    /// When there are not as many values or norms as that many rows have.
-    pub fn open(
-        metric: Metric,
-        dim: usize,
-        element: ElementType,
-        live: BitSet,
-        values: Owner,
-        norms: Owner,
-    ) -> Result<Self, String> {
-        assert!(dim > 0, "a vector has at least one dimension");
-        let (stride, len) = (stride(dim, element), live.len());
-        let norm_count = if metric == Metric::Cosine { len } else { 0 };
-        let lengths = [
-            ("rows", values.as_ref().as_ref().len(), len * stride * element.bytes()),
-            ("norms", norms.as_ref().as_ref().len(), norm_count * 4),
-        ];
-        if let Some((what, found, expected)) = lengths.iter().find(|(_, found, expected)| found != expected) {
-            return Err(format!("{found} bytes of {what}, expected {expected} for {len} rows"));
-        }
-        let whole = || "values that are no whole numbers".to_owned();
-        let rows = Rows::open(element, values).ok_or_else(whole)?;
-        let norms = numbers(norms).ok_or_else(whole)?;
-        Ok(Self { metric, dim, stride, rows, norms, live, len, kernels: *Kernels::get() })
-    }
-
     /// Takes a row out of the results; its values stay until it is overwritten, since a graph may still lead through it.
     pub fn remove(&mut self, offset: u32) -> bool {
         self.live.remove(offset)
@@ -402,7 +263,7 @@ impl Vectors {
 
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes() + self.norms.bytes() + self.live.words().len() * 8
+        self.rows.bytes() + self.norms.capacity() * 4 + self.live.words().len() * 8
     }
 
     /// Prepares distances from `query`.

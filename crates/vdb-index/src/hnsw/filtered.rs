@@ -11,7 +11,7 @@
 //! the query than elsewhere, the nearest matching ones are far off in directions that no walk knows, and the scan of all
 //! matching rows by their codes answers. The same goes for walks that have cost as much as that scan.
 
-use super::graph::Graph;
+use super::graph::{Graph, NONE};
 use super::rerank::rerank;
 use super::search::{Candidate, Entry, Scratch};
 use super::space::Scorer;
@@ -139,8 +139,6 @@ impl FilteredSearch<'_> {
             *hops += 1;
             pending.clear();
             failing.clear();
-            // A row ends with a number that is no node's; a damaged file may hold others.
-            let nodes = visited.len();
             let mut see = |neighbour: u32, visited: &mut [u16]| {
                 pending.push(neighbour);
                 if visited[neighbour as usize] == scored {
@@ -150,7 +148,7 @@ impl FilteredSearch<'_> {
             };
             let mut sight = 0;
             for &neighbour in graph.row(0, node) {
-                if neighbour as usize >= nodes {
+                if neighbour == NONE {
                     break;
                 }
                 if matching.contains(neighbour) {
@@ -179,7 +177,7 @@ impl FilteredSearch<'_> {
                     }
                     rows_read += 1;
                     for &neighbour in graph.row(0, bridge) {
-                        if neighbour as usize >= nodes {
+                        if neighbour == NONE {
                             break;
                         }
                         if matching.contains(neighbour) {

@@ -19,10 +19,10 @@ pub(crate) struct Graph {
     /// Links per base row, rounded up to whole cache lines.
     base_stride: usize,
     base: AlignedVec<u32>,
-    levels: AlignedVec<u8>,
+    levels: Vec<u8>,
     /// Where a node's upper rows start in `upper`, in rows of `m`; layer 1 first.
-    upper_start: AlignedVec<u32>,
-    upper: AlignedVec<u32>,
+    upper_start: Vec<u32>,
+    upper: Vec<u32>,
     /// The node that searches start from, on its top layer.
     pub(crate) entry: Option<u32>,
 }
@@ -33,9 +33,9 @@ impl Graph {
             m,
             base_stride: (2 * m).next_multiple_of(16),
             base: AlignedVec::new(),
-            levels: AlignedVec::new(),
-            upper_start: AlignedVec::new(),
-            upper: AlignedVec::new(),
+            levels: Vec::new(),
+            upper_start: Vec::new(),
+            upper: Vec::new(),
             entry: None,
         }
     }
@@ -67,8 +67,8 @@ impl Graph {
     }
 
     fn push_node(&mut self, level: u8) {
-        self.levels.resize(self.levels.len() + 1, level);
-        self.upper_start.resize(self.levels.len(), (self.upper.len() / self.m) as u32);
+        self.levels.push(level);
+        self.upper_start.push((self.upper.len() / self.m) as u32);
         self.upper.resize(self.upper.len() + usize::from(level) * self.m, NONE);
         self.base.resize(self.levels.len() * self.base_stride, NONE);
     }
@@ -78,6 +78,7 @@ impl Graph {
             let start = node as usize * self.base_stride;
             return start..start + 2 * self.m;
         }
+        debug_assert!(layer <= self.level(node));
         let start = (self.upper_start[node as usize] as usize + usize::from(layer) - 1) * self.m;
         start..start + self.m
     }
@@ -90,11 +91,11 @@ impl Graph {
         &row[..len]
     }
 
-    /// The whole row of `node`, unused end included; nothing for one that a damaged file says to be elsewhere.
+    /// The whole row of `node`, unused end included.
     #[inline]
     pub(crate) fn row(&self, layer: u8, node: u32) -> &[u32] {
         let range = self.row_range(layer, node);
-        if layer == 0 { &self.base[range] } else { self.upper.get(range).unwrap_or(&[]) }
+        if layer == 0 { &self.base[range] } else { &self.upper[range] }
     }
 
     /// Replaces the neighbours of `node` on `layer`.
@@ -113,47 +114,7 @@ impl Graph {
 
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.base.bytes() + self.levels.bytes() + self.upper_start.bytes() + self.upper.bytes()
-    }
-
-    /// The arrays as they lie: levels, base rows, where upper rows start, upper rows.
-    pub(super) fn stored(&self) -> (&[u8], &[u32], &[u32], &[u32]) {
-        (&self.levels, &self.base, &self.upper_start, &self.upper)
-    }
-
-    /// The inverse of [`stored`](Self::stored), for arrays that somebody else owns; the entry is to be set.
-    ///
-    /// # Errors
-    /// When their lengths do not fit each other. Links are not checked.
-    pub(super) fn open(
-        m: usize,
-        levels: AlignedVec<u8>,
-        base: AlignedVec<u32>,
-        upper_start: AlignedVec<u32>,
-        upper: AlignedVec<u32>,
-    ) -> Result<Self, String> {
-        let graph = Self { levels, base, upper_start, upper, ..Self::new(m) };
-        let nodes = graph.len();
-        if graph.base.len() != nodes * graph.base_stride
-            || graph.upper_start.len() != nodes
-            || !graph.upper.len().is_multiple_of(m)
-        {
-            let (base, starts, upper) = (graph.base.len(), graph.upper_start.len(), graph.upper.len());
-            return Err(format!("{base} base links, {starts} starts, {upper} upper links for {nodes} nodes"));
-        }
-        Ok(graph)
-    }
-
-    /// What [`pin`](Self::pin) copies.
-    pub(super) fn unpinned_bytes(&self) -> usize {
-        if self.base.is_shared() { self.base.len() * 4 } else { 0 }
-    }
-
-    /// Copies what walks read most into memory of its own, on huge pages where the system grants them.
-    pub(super) fn pin(&mut self) {
-        if self.base.is_shared() {
-            self.base = AlignedVec::from(self.base.as_slice());
-        }
+        self.base.bytes() + self.levels.capacity() + (self.upper_start.capacity() + self.upper.capacity()) * 4
     }
 
     /// The rows as they are stored in a file: levels, base rows of 2 m, upper rows of m in node order.

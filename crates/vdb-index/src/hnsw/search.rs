@@ -317,9 +317,11 @@ impl Scratch {
             }
             let mut count = 0;
             for &neighbour in graph.row(layer, node) {
-                // There is no node of the number that ends a row, nor of one that a damaged file may hold.
-                let Some(seen) = visited.get_mut(neighbour as usize) else { break };
+                if neighbour == NONE {
+                    break;
+                }
                 // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
+                let seen = &mut visited[neighbour as usize];
                 fresh[count] = neighbour;
                 count += usize::from(*seen != epoch);
                 *seen = epoch;

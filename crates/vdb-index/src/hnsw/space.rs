@@ -11,7 +11,7 @@ use crate::hash::mix;
 use crate::vectors::{Lift, Query, Vectors};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use vdb_distance::{AlignedVec, Metric};
+use vdb_distance::Metric;
 use vdb_quant::{MAX_DIM, TraversalBasis, TraversalCodes, TraversalQuery};
 
 /// Fewer rows are not worth codes.
@@ -150,38 +150,6 @@ impl Space {
         self.code_all(vectors, basis);
         self.trained = usize::try_from(trained).unwrap_or(usize::MAX);
         Ok(())
-    }
-
-    /// Makes it again of what a file kept, codes included, which are read in place: nothing is coded, trained or judged.
-    ///
-    /// # Errors
-    /// When the numbers are no basis for these vectors, or there are not as many codes as rows.
-    pub(super) fn open(vectors: &Vectors, basis: &[f32], trained: u64, codes: AlignedVec<u8>) -> Result<Self, String> {
-        if basis.is_empty() {
-            return Ok(Self { too_coarse: trained > 0, ..Self::default() });
-        }
-        if vectors.metric() == Metric::Manhattan || vectors.dim() >= MAX_DIM {
-            return Err("there are no codes for such vectors".to_owned());
-        }
-        let basis = TraversalBasis::from_values(vectors.metric(), vectors.dim(), basis)?;
-        let codes = TraversalCodes::from_rows(basis, codes)?;
-        if codes.len() < vectors.len() {
-            return Err(format!("{} codes for {} rows", codes.len(), vectors.len()));
-        }
-        let trained = usize::try_from(trained).unwrap_or(usize::MAX);
-        Ok(Self { codes: Some(codes), trained, ..Self::default() })
-    }
-
-    /// The codes, while there are any.
-    pub(super) fn codes(&self) -> Option<&TraversalCodes> {
-        self.codes.as_ref()
-    }
-
-    /// Copies codes that are read in place into memory of their own.
-    pub(super) fn pin(&mut self) {
-        if let Some(codes) = &mut self.codes {
-            codes.pin();
-        }
     }
 
     fn code_all(&mut self, vectors: &Vectors, basis: TraversalBasis) {

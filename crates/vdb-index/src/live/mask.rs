@@ -13,20 +13,18 @@ const KEPT: usize = 2;
 
 /// The set of now, and some of before.
 #[derive(Debug)]
-pub struct RowMask {
+pub(super) struct Mask {
     current: Arc<BitSet>,
     /// Oldest first; each lacks the removals of a list.
     before: Vec<(Arc<BitSet>, Vec<u32>)>,
 }
 
-impl RowMask {
-    /// The set to begin with.
-    pub fn new(rows: BitSet) -> Self {
+impl Mask {
+    pub(super) fn new(rows: BitSet) -> Self {
         Self { current: Arc::new(rows), before: Vec::new() }
     }
 
-    /// The set of now, which never changes; the next removal makes another one.
-    pub fn current(&self) -> &Arc<BitSet> {
+    pub(super) fn current(&self) -> &Arc<BitSet> {
         &self.current
     }
 
@@ -34,7 +32,7 @@ impl RowMask {
     ///
     /// # Complexity
     /// O(1) amortised; a copy of the set while readers hold all that were given out.
-    pub fn remove(&mut self, row: u32) -> bool {
+    pub(super) fn remove(&mut self, row: u32) -> bool {
         if !self.current.contains(row) {
             return false;
         }
@@ -68,7 +66,7 @@ impl RowMask {
     }
 
     /// Heap bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let sets = 1 + self.before.len();
         let missed: usize = self.before.iter().map(|(_, missed)| missed.capacity() * 4).sum();
         sets * self.current.words().len() * 8 + missed
@@ -84,7 +82,7 @@ mod tests {
     #[test]
     fn sets_that_were_given_out_never_change() {
         let mut rng = Rng(3);
-        let mut mask = RowMask::new(BitSet::from_fn(1_000, |row| row % 7 != 0));
+        let mut mask = Mask::new(BitSet::from_fn(1_000, |row| row % 7 != 0));
         let mut model = mask.current().as_ref().clone();
         let mut held: Vec<(Arc<BitSet>, BitSet)> = Vec::new();
         let mut copies = std::collections::BTreeSet::new();

@@ -36,8 +36,6 @@ mod snapshot;
 mod sync;
 mod writer;
 
-pub use mask::RowMask;
-pub use recent::RecentRows;
 pub use snapshot::Snapshot;
 
 use crate::{Hnsw, HnswParams, Vectors};

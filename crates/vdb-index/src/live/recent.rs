@@ -8,7 +8,7 @@
 //! used again.
 
 use crate::vectors::Vectors;
-use crate::{Answer, Hit, Request, top_k::TopK};
+use crate::{Hit, Request, top_k::TopK};
 use std::ops::Range;
 use std::sync::Arc;
 use vdb_distance::Metric;
@@ -42,7 +42,7 @@ impl Block {
 
 /// The recent rows.
 #[derive(Debug, Clone)]
-pub struct RecentRows {
+pub(super) struct Recent {
     metric: Metric,
     dim: usize,
     blocks: Vec<Block>,
@@ -54,24 +54,22 @@ pub struct RecentRows {
     sealed: u64,
 }
 
-impl RecentRows {
-    /// No rows, of `dim` values each.
-    pub fn new(metric: Metric, dim: usize) -> Self {
+impl Recent {
+    pub(super) fn new(metric: Metric, dim: usize) -> Self {
         Self { metric, dim, blocks: Vec::new(), rows: 0, live: 0, next: 0, sealed: 0 }
     }
 
     /// Rows, live or not.
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Live rows.
-    pub fn live(&self) -> usize {
+    pub(super) fn live(&self) -> usize {
         self.live
     }
 
     /// Takes a row in and gives its place. Not to be given out before [`join`](Self::join).
-    pub fn push(&mut self, offset: u32, vector: &[f32]) -> u64 {
+    pub(super) fn push(&mut self, offset: u32, vector: &[f32]) -> u64 {
         let has_room = |block: &Block| block.len() < BLOCK_ROWS && block.first >= self.sealed;
         let open = self.blocks.last_mut().filter(|block| has_room(block));
         // A block that was given out is not changed any more; the next row gets one of its own.
@@ -95,7 +93,7 @@ impl RecentRows {
     }
 
     /// Joins small blocks at the end.
-    pub fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         while let [.., one, two] = self.blocks.as_slice() {
             let count = one.len() + two.len();
             if one.first < self.sealed || count > BLOCK_ROWS || one.len() > JOINED * two.len() {
@@ -118,7 +116,7 @@ impl RecentRows {
     }
 
     /// The row at a place is no longer live.
-    pub fn remove(&mut self, place: u64) {
+    pub(super) fn remove(&mut self, place: u64) {
         let block = self.blocks.partition_point(|block| block.first <= place) - 1;
         let block = &mut self.blocks[block];
         let bit = 1 << (place - block.first);
@@ -143,8 +141,8 @@ impl RecentRows {
     }
 
     /// The live rows alone, at places of their own.
-    pub(super) fn compacted(&self, mut moved: impl FnMut(u32, u64)) -> RecentRows {
-        let mut compacted = RecentRows { next: self.next, sealed: self.next, ..Self::new(self.metric, self.dim) };
+    pub(super) fn compacted(&self, mut moved: impl FnMut(u32, u64)) -> Recent {
+        let mut compacted = Recent { next: self.next, sealed: self.next, ..Self::new(self.metric, self.dim) };
         for (offset, vectors, row) in self.live_rows() {
             moved(offset, compacted.push(offset, &vectors.row(row)));
         }
@@ -160,7 +158,7 @@ impl RecentRows {
     }
 
     /// Offsets of rows that are live here and not, or no more, in `later`, a later state of these rows.
-    pub(super) fn gone_in(&self, later: &RecentRows) -> Vec<u32> {
+    pub(super) fn gone_in(&self, later: &Recent) -> Vec<u32> {
         let pairs = self.blocks.iter().zip(&later.blocks);
         let gone = pairs.flat_map(|(now, later)| {
             debug_assert_eq!((now.first, now.len()), (later.first, later.len()), "sealed blocks stay");
@@ -178,31 +176,13 @@ impl RecentRows {
         })
     }
 
-    /// The values of the row at a place, live or not; `None` when it is not here.
-    pub fn row_at(&self, place: u64) -> Option<Vec<f32>> {
-        let block = self.blocks.partition_point(|block| block.first <= place).checked_sub(1)?;
-        let Block { first, rows, .. } = &self.blocks[block];
-        let row = usize::try_from(place - first).ok().filter(|row| *row < rows.offsets.len())?;
-        Some(rows.vectors.row(row as u32).into_owned())
-    }
-
-    /// The true nearest of the matching rows; filter and hits speak of the offsets that rows were pushed with.
-    ///
-    /// # Panics
-    /// When the query has another dimension than the rows.
-    pub fn search(&self, request: &Request<'_>) -> Answer {
-        let mut top = TopK::new(request.k.min(self.live), request.tie_break);
-        let distance_computations = self.search_into(request, &mut top);
-        Answer { hits: top.into_sorted(), exact: true, distance_computations, ..Answer::default() }
-    }
-
     /// Compares all matching rows; gives how many.
-    pub(super) fn search_into(&self, request: &Request<'_>, top: &mut TopK<'_>) -> usize {
+    pub(super) fn search(&self, request: &Request<'_>, top: &mut TopK<'_>) -> usize {
         self.blocks.iter().map(|block| block.search(request, top)).sum()
     }
 
     /// Heap bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let rows = |block: &Block| block.rows.vectors.bytes() + block.rows.offsets.capacity() * 4;
         self.blocks.capacity() * size_of::<Block>() + self.blocks.iter().map(rows).sum::<usize>()
     }
@@ -261,9 +241,9 @@ mod tests {
     fn finds_what_a_plain_scan_finds_and_copies_stay_as_they_were() {
         for metric in METRICS {
             let mut rng = Rng(17);
-            let mut recent = RecentRows::new(metric, 5);
+            let mut recent = Recent::new(metric, 5);
             let mut plain = Vectors::new(metric, 5);
-            let mut kept: Vec<(RecentRows, Vectors)> = Vec::new();
+            let mut kept: Vec<(Recent, Vectors)> = Vec::new();
             for step in 0..400 {
                 let count = if rng.below(8) == 0 { rng.below(150) } else { 1 };
                 for _ in 0..count {
@@ -285,7 +265,7 @@ mod tests {
                 for allowed in [None, Some(&allowed)] {
                     let request = Request { allowed, ..Request::new(&query, 1 + rng.below(20)) };
                     let mut top = TopK::new(request.k, request.tie_break);
-                    let compared = recent.search_into(&request, &mut top);
+                    let compared = recent.search(&request, &mut top);
                     assert_eq!(top.into_sorted(), brute_force(plain, &request), "{metric}, step {step}");
                     assert_eq!(compared, request.matching(plain).count());
                 }
@@ -301,7 +281,7 @@ mod tests {
         for batches in
             [vec![1], vec![1, 64], vec![3, 7, 40], (1..64).rev().collect(), vec![33, 32], vec![1_000]]
         {
-            let mut recent = RecentRows::new(Metric::Euclidean, 1);
+            let mut recent = Recent::new(Metric::Euclidean, 1);
             let mut copied = Vec::new();
             for round in 0..2_000 / batches.len() {
                 for &batch in &batches {
@@ -327,8 +307,8 @@ mod tests {
 
     #[test]
     fn sealed_rows_can_be_left_out() {
-        let mut recent = RecentRows::new(Metric::Euclidean, 1);
-        let push = |recent: &mut RecentRows, offset| {
+        let mut recent = Recent::new(Metric::Euclidean, 1);
+        let push = |recent: &mut Recent, offset| {
             let place = recent.push(offset, &[offset as f32]);
             recent.join();
             place

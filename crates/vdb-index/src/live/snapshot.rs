@@ -1,6 +1,6 @@
 //! One version of the rows: a sealed graph, which of its rows are hits still, and the recent rows. It never changes.
 
-use super::recent::RecentRows;
+use super::recent::Recent;
 use crate::hnsw::Reach;
 use crate::top_k::TopK;
 use crate::{Answer, BitSet, FlatScan, Hnsw, Request, Vectors};
@@ -30,7 +30,7 @@ pub struct Snapshot {
     pub(super) base: Arc<Base>,
     /// The rows of the base that are live and were not overwritten.
     pub(super) mask: Arc<BitSet>,
-    pub(super) recent: RecentRows,
+    pub(super) recent: Recent,
 }
 
 impl Snapshot {
@@ -103,7 +103,7 @@ impl Snapshot {
             std::mem::take(&mut answer.hits).into_iter().for_each(|hit| {
                 top.push(hit);
             });
-            answer.distance_computations += self.recent.search_into(request, &mut top);
+            answer.distance_computations += self.recent.search(request, &mut top);
             answer.hits = top.into_sorted();
         }
         answer

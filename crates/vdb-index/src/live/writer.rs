@@ -2,8 +2,8 @@
 //!
 //! Nothing here is seen by readers until [`Writer::snapshot`] is published.
 
-use super::mask::RowMask;
-use super::recent::RecentRows;
+use super::mask::Mask;
+use super::recent::Recent;
 use super::snapshot::{Base, Snapshot};
 use super::{Change, LiveParams};
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +18,7 @@ const MOST_RECENT: usize = 2;
 const HIDDEN_SHARE: usize = 10;
 /// Fewer of them are never worth a merge.
 const LEAST_HIDDEN: usize = 32;
-/// RecentRows rows are not merged but moved together while at most one in so many is live.
+/// Recent rows are not merged but moved together while at most one in so many is live.
 const COMPACTED: usize = 2;
 
 /// The state of the rows, and of merges.
@@ -27,8 +27,8 @@ pub(super) struct Writer {
     params: LiveParams,
     version: u64,
     base: Arc<Base>,
-    mask: RowMask,
-    recent: RecentRows,
+    mask: Mask,
+    recent: Recent,
     /// Where the live recent rows are: by offset, their places.
     places: HashMap<u32, u64>,
     /// Offsets below `len` without a live row.
@@ -49,8 +49,8 @@ impl Writer {
         Self {
             params,
             version: 0,
-            mask: RowMask::new(live.clone()),
-            recent: RecentRows::new(base.vectors.metric(), base.vectors.dim()),
+            mask: Mask::new(live.clone()),
+            recent: Recent::new(base.vectors.metric(), base.vectors.dim()),
             places: HashMap::new(),
             free: (0..len).filter(|&offset| !live.contains(offset)).collect(),
             len,
@@ -139,7 +139,7 @@ impl Writer {
         self.places.insert(offset, place);
     }
 
-    /// RecentRows rows from which on a merge is due.
+    /// Recent rows from which on a merge is due.
     fn limit(&self) -> usize {
         let root = (self.base.vectors.live().count() as f64).sqrt();
         self.params.least_recent.max((RECENT_PER_ROOT * root) as usize)
@@ -150,7 +150,7 @@ impl Writer {
         self.base.vectors.live().count() - self.mask.current().count()
     }
 
-    pub(super) fn recent(&self) -> &RecentRows {
+    pub(super) fn recent(&self) -> &Recent {
         &self.recent
     }
 
@@ -198,7 +198,7 @@ impl Writer {
         });
         self.recent.drop_before(place);
         self.places.retain(|_, own| *own >= place);
-        self.mask = RowMask::new(rows);
+        self.mask = Mask::new(rows);
         self.base = Arc::new(merged);
         self.merges += 1;
     }

@@ -44,35 +44,6 @@ impl TraversalCodes {
         TraversalCodes { basis, kernels: Int8Kernels::get(), stride, rows: AlignedVec::new() }
     }
 
-    /// Codes of rows that [`rows`](Self::rows) gave for the same basis. They may be read in place.
-    ///
-    /// # Errors
-    /// When they are no whole rows.
-    pub fn from_rows(basis: TraversalBasis, rows: AlignedVec<u8>) -> Result<TraversalCodes, String> {
-        let codes = TraversalCodes { rows, ..TraversalCodes::new(basis) };
-        if !codes.rows.len().is_multiple_of(codes.stride) {
-            return Err(format!("{} bytes of codes are no rows of {}", codes.rows.len(), codes.stride));
-        }
-        Ok(codes)
-    }
-
-    /// All rows, as they lie.
-    pub fn rows(&self) -> &AlignedVec<u8> {
-        &self.rows
-    }
-
-    /// Bytes of memory that [`pin`](Self::pin) takes.
-    pub fn unpinned_bytes(&self) -> usize {
-        if self.rows.is_shared() { self.rows.len() } else { 0 }
-    }
-
-    /// Copies rows that are read in place into memory of their own, on huge pages where the system grants them.
-    pub fn pin(&mut self) {
-        if self.rows.is_shared() {
-            self.rows = AlignedVec::from(self.rows.as_slice());
-        }
-    }
-
     /// The space that vectors are placed in before they are coded.
     pub fn basis(&self) -> &TraversalBasis {
         &self.basis
