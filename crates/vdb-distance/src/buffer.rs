@@ -73,6 +73,38 @@ impl<T: Element> AlignedVec<T> {
         Some(AlignedVec { start, len, capacity: 0, owner: Some(owner) })
     }
 
+    /// The numbers that `owner`'s bytes are, little-endian: read in place where [`shared`](Self::shared) can, else copied.
+    /// `None` when they are no whole number of elements.
+    pub fn opened(owner: Owner) -> Option<AlignedVec<T>> {
+        if let Some(shared) = Self::shared(Arc::clone(&owner)) {
+            return Some(shared);
+        }
+        let bytes: &[u8] = (*owner).as_ref();
+        if !bytes.len().is_multiple_of(size_of::<T>()) {
+            return None;
+        }
+        let swapped: Vec<u8>;
+        let bytes = if cfg!(target_endian = "big") {
+            swapped =
+                bytes.chunks_exact(size_of::<T>()).flat_map(|number| number.iter().rev().copied()).collect();
+            &swapped
+        } else {
+            bytes
+        };
+        let mut copy = AlignedVec::with_capacity(bytes.len() / size_of::<T>());
+        // SAFETY: there is room for that many bytes in new memory, which overlaps nothing.
+        unsafe { copy.start.cast().copy_from_nonoverlapping(NonNull::from(bytes).cast::<u8>(), bytes.len()) };
+        // Every pattern of bits is a number.
+        copy.len = bytes.len() / size_of::<T>();
+        Some(copy)
+    }
+
+    /// The elements as bytes, in the machine's order.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the first `len` elements are initialised, and numbers have no padding.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len * size_of::<T>()) }
+    }
+
     /// Whether its numbers are somebody else's, read in place.
     pub fn is_shared(&self) -> bool {
         self.owner.is_some()

@@ -24,6 +24,27 @@ impl ElementType {
         }
     }
 
+    /// The number that stands for it in files.
+    pub const fn to_u32(self) -> u32 {
+        match self {
+            ElementType::F32 => 0,
+            ElementType::F16 => 1,
+            ElementType::Bf16 => 2,
+            ElementType::U8 => 3,
+        }
+    }
+
+    /// The type that a number in a file stands for.
+    pub const fn from_u32(number: u32) -> Option<ElementType> {
+        Some(match number {
+            0 => ElementType::F32,
+            1 => ElementType::F16,
+            2 => ElementType::Bf16,
+            3 => ElementType::U8,
+            _ => return None,
+        })
+    }
+
     /// Whether every value of a vector returns from it bit for bit.
     pub fn is_exact(self, vector: &[f32]) -> bool {
         fn all<N: Number>(vector: &[f32]) -> bool {

@@ -27,6 +27,28 @@ impl BitSet {
         set
     }
 
+    /// The set of all offsets below `len`.
+    pub fn all(len: usize) -> Self {
+        let mut words = vec![u64::MAX; len.div_ceil(64)];
+        if let (Some(last), 1..) = (words.last_mut(), len % 64) {
+            *last = (1 << (len % 64)) - 1;
+        }
+        Self { words, len, ones: len }
+    }
+
+    /// A set over `len` offsets of its words; `None` when they are not as many, or bits past the end are set.
+    pub fn from_words(len: usize, words: Vec<u64>) -> Option<Self> {
+        let past_end = match (words.last(), len % 64) {
+            (Some(last), rest @ 1..) => last >> rest,
+            _ => 0,
+        };
+        if words.len() != len.div_ceil(64) || past_end != 0 {
+            return None;
+        }
+        let ones = words.iter().map(|word| word.count_ones() as usize).sum();
+        Some(Self { words, len, ones })
+    }
+
     /// A set over `len` offsets that holds `members`.
     pub fn from_members(len: usize, members: &[u32]) -> Self {
         let mut set = Self::new(len);
@@ -138,6 +160,20 @@ mod tests {
         }
         assert!(set.iter().eq(model.iter().copied()));
         assert!(!set.contains(100_000));
+    }
+
+    #[test]
+    fn words_make_a_set_unless_they_reach_past_its_end() {
+        for len in [0, 1, 63, 64, 65, 200] {
+            let all = BitSet::all(len);
+            assert_eq!(all, BitSet::from_fn(len, |_| true));
+            let words = all.words().to_vec();
+            assert_eq!(BitSet::from_words(len, words.clone()), Some(all));
+            assert_eq!(BitSet::from_words(len, [&words[..], &[0]].concat()), None);
+            if len > 0 {
+                assert_eq!(BitSet::from_words(len - 1, words), None);
+            }
+        }
     }
 
     #[test]

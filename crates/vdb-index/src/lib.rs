@@ -44,11 +44,11 @@ pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
 pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts};
 pub use ivf::{Ivf, IvfParams, IvfParts};
-pub use live::{Change, LiveIndex, LiveParams, LiveStats, Snapshot, Written};
+pub use live::{Change, LiveIndex, LiveParams, LiveStats, RecentRows, RowMask, Snapshot, Written};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};
 pub use top_k::{Hit, TieBreak};
-pub use vectors::Vectors;
+pub use vectors::{StoredRows, Vectors};
 
 /// The most rows one index holds: the graph keeps a mark in the top bit of an offset.
 pub const MAX_ROWS: usize = (1 << 31) - 1;

@@ -8,7 +8,7 @@
 use crate::BitSet;
 use std::borrow::Cow;
 use vdb_distance::{
-    AlignedVec, Distance, ElementType, Kernels, Matrix, Metric, Sum, cosine_from_parts, norm,
+    AlignedVec, Distance, ElementType, Kernels, Matrix, Metric, Owner, Sum, cosine_from_parts, norm,
     norm_is_ordinary, square_is_ordinary,
 };
 
@@ -90,6 +90,25 @@ impl Rows {
         }
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Rows::F32(values) => values.as_bytes(),
+            Rows::Short(_, bytes) => bytes,
+        }
+    }
+
+    /// Appends `len` values of rows of the same element type from `start` on.
+    fn append(&mut self, other: &Rows, start: usize, len: usize) {
+        match (self, other) {
+            (Rows::F32(own), Rows::F32(other)) => own.extend_from_slice(&other[start..start + len]),
+            (Rows::Short(element, own), Rows::Short(_, other)) => {
+                let size = element.bytes();
+                own.extend_from_slice(&other[start * size..(start + len) * size]);
+            }
+            _ => unreachable!("rows of one element type"),
+        }
+    }
+
     #[inline]
     fn matrix(&self, stride: usize) -> Matrix<'_> {
         match self {
@@ -107,6 +126,19 @@ fn stride(dim: usize, element: ElementType) -> usize {
     if (padded - dim) * 8 <= dim { padded } else { dim }
 }
 
+/// The rows of a matrix as a file keeps them.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredRows<'a> {
+    /// The type of the values.
+    pub element: ElementType,
+    /// How many rows there are, live or not.
+    pub rows: usize,
+    /// Whole rows with their padding, little-endian.
+    pub values: &'a [u8],
+    /// A norm per row under Cosine, else none.
+    pub norms: &'a [f32],
+}
+
 /// A matrix of vectors addressed by offset.
 #[derive(Debug, Clone)]
 pub struct Vectors {
@@ -115,7 +147,7 @@ pub struct Vectors {
     stride: usize,
     rows: Rows,
     /// One per row under Cosine, else empty.
-    norms: Vec<f32>,
+    norms: AlignedVec<f32>,
     live: BitSet,
     len: usize,
     kernels: Kernels,
@@ -133,10 +165,64 @@ impl Vectors {
             dim,
             stride: stride(dim, ELEMENTS[0]),
             rows: Rows::new(ELEMENTS[0], 0),
-            norms: Vec::new(),
+            norms: AlignedVec::new(),
             live: BitSet::default(),
             len: 0,
             kernels: *Kernels::get(),
+        }
+    }
+
+    /// Reads stored rows in place, copying them only where they are not aligned or are written to. `live` ranges over all rows.
+    ///
+    /// # Errors
+    /// When `values` or `norms` are not as long as that many rows need.
+    pub fn open(
+        metric: Metric,
+        dim: usize,
+        element: ElementType,
+        live: BitSet,
+        values: Owner,
+        norms: Owner,
+    ) -> Result<Self, String> {
+        let len = live.len();
+        if dim == 0 || len > crate::MAX_ROWS {
+            return Err(format!("{len} rows of dimension {dim}"));
+        }
+        let stride = stride(dim, element);
+        check_len(
+            "values",
+            &values,
+            stride.checked_mul(element.bytes()).and_then(|row| row.checked_mul(len)),
+        )?;
+        check_len("norms", &norms, Some(if metric == Metric::Cosine { len * 4 } else { 0 }))?;
+        let torn = || "part of a number".to_owned();
+        let rows = match element {
+            ElementType::F32 => Rows::F32(AlignedVec::opened(values).ok_or_else(torn)?),
+            _ => Rows::Short(element, AlignedVec::opened(values).ok_or_else(torn)?),
+        };
+        let norms = AlignedVec::opened(norms).ok_or_else(torn)?;
+        Ok(Self { metric, dim, stride, rows, norms, live, len, kernels: *Kernels::get() })
+    }
+
+    /// What [`open`](Self::open) reads.
+    ///
+    /// # Panics
+    /// On machines that keep numbers in another order than files do.
+    pub fn stored(&self) -> StoredRows<'_> {
+        assert!(cfg!(target_endian = "little"), "stored rows are little-endian");
+        StoredRows {
+            element: self.element(),
+            rows: self.len,
+            values: self.rows.as_bytes(),
+            norms: &self.norms,
+        }
+    }
+
+    /// Whether rows are read in place.
+    pub fn is_shared(&self) -> bool {
+        match &self.rows {
+            Rows::F32(values) => values.is_shared(),
+            Rows::Short(_, bytes) => bytes.is_shared(),
         }
     }
 
@@ -197,10 +283,59 @@ impl Vectors {
         self.len += 1;
         self.rows.extend(self.stride);
         if self.metric == Metric::Cosine {
-            self.norms.push(0.0);
+            self.norms.extend_from_slice(&[0.0]);
         }
         self.set(offset, vector);
         offset
+    }
+
+    /// Appends a row of zeros that is not live, for a point without this vector; gives its offset.
+    pub fn push_missing(&mut self) -> u32 {
+        let offset = self.len as u32;
+        self.len += 1;
+        self.rows.extend(self.stride);
+        if self.metric == Metric::Cosine {
+            self.norms.extend_from_slice(&[0.0]);
+        }
+        self.live.grow(self.len);
+        offset
+    }
+
+    /// Appends these rows of another matrix; live ones are live here. An empty matrix takes the element type of the other.
+    ///
+    /// # Panics
+    /// When the other has another metric or dimension, or there is no such row.
+    pub fn append(&mut self, other: &Vectors, rows: &[u32]) {
+        assert_eq!(
+            (self.metric, self.dim),
+            (other.metric, other.dim),
+            "metric and dimension of appended rows"
+        );
+        if self.len == 0 && self.element() != other.element() {
+            let capacity = self.rows.capacity() / self.stride * other.stride;
+            (self.rows, self.stride) = (Rows::new(other.element(), capacity), other.stride);
+        }
+        let same = self.element() == other.element();
+        for &row in rows {
+            assert!((row as usize) < other.len, "there is no row {row}");
+            let is_live = other.live.contains(row);
+            if same {
+                self.rows.append(&other.rows, row as usize * other.stride, other.stride);
+                if self.metric == Metric::Cosine {
+                    self.norms.extend_from_slice(&[other.norms[row as usize]]);
+                }
+                self.live.grow(self.len + 1);
+                if is_live {
+                    self.live.insert(self.len as u32);
+                }
+                self.len += 1;
+            } else {
+                let offset = self.push(&other.row(row));
+                if !is_live {
+                    self.remove(offset);
+                }
+            }
+        }
     }
 
     /// Overwrites a row, which becomes live.
@@ -263,7 +398,7 @@ impl Vectors {
 
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes() + self.norms.capacity() * 4 + self.live.words().len() * 8
+        self.rows.bytes() + self.norms.bytes() + self.live.words().len() * 8
     }
 
     /// Prepares distances from `query`.
@@ -281,6 +416,11 @@ impl Vectors {
     }
 }
 
+fn check_len(what: &str, bytes: &Owner, expected: Option<usize>) -> Result<(), String> {
+    let len = (**bytes).as_ref().len();
+    if Some(len) == expected { Ok(()) } else { Err(format!("{len} bytes of {what}, expected {expected:?}")) }
+}
+
 /// An extra coordinate per row that turns the search for the largest inner product into one for the nearest point.
 ///
 /// A row x becomes (x, √(M² − ‖x‖²)) and a query (q, 0): then ‖q − x‖² = ‖q‖² + M² − 2⟨q, x⟩, so the nearest row is the
@@ -288,7 +428,7 @@ impl Vectors {
 /// the inner product itself is no metric; rows longer than M get the coordinate 0.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lift {
-    values: Vec<f32>,
+    values: AlignedVec<f32>,
     max_norm: f32,
 }
 
@@ -298,11 +438,22 @@ impl Lift {
         self.max_norm
     }
 
+    /// Of a stored M and stored coordinates.
+    pub(crate) fn open(max_norm: f32, values: AlignedVec<f32>) -> Self {
+        Self { values, max_norm }
+    }
+
+    /// Every row's coordinate.
+    pub(crate) fn values(&self) -> &AlignedVec<f32> {
+        &self.values
+    }
+
     /// Recomputes every row's coordinate with M = the largest norm of a live row.
     pub(crate) fn train(&mut self, vectors: &Vectors) {
         let norms: Vec<f32> = (0..vectors.len() as u32).map(|i| norm(&vectors.row(i))).collect();
         self.max_norm = vectors.live.iter().map(|i| norms[i as usize]).fold(0.0, f32::max);
-        self.values = norms.into_iter().map(|norm| self.coordinate(norm)).collect();
+        let values: Vec<f32> = norms.into_iter().map(|norm| self.coordinate(norm)).collect();
+        self.values = AlignedVec::from(&values[..]);
     }
 
     /// Sets the coordinate of a new or overwritten row.
@@ -513,6 +664,89 @@ mod tests {
                         .collect::<Vec<_>>()
                 };
                 assert_eq!(distances(&short), distances(&wide), "{metric}, kind {kind}");
+            }
+        }
+    }
+
+    /// A matrix of some rows, the last of which is not live.
+    fn filled(metric: Metric, kind: usize, rows: usize) -> Vectors {
+        let mut vectors = Vectors::new(metric, 20);
+        (0..rows).for_each(|seed| _ = vectors.push(&row(kind, seed, 20)));
+        vectors.push_missing();
+        vectors
+    }
+
+    /// Read from memory that begins on a cache line.
+    fn opened(vectors: &Vectors) -> Vectors {
+        let stored = vectors.stored();
+        let norms: Vec<u8> = stored.norms.iter().flat_map(|norm| norm.to_le_bytes()).collect();
+        let (values, norms) = (owner(stored.values), owner(&norms));
+        let live = vectors.live().clone();
+        Vectors::open(vectors.metric(), vectors.dim(), stored.element, live, values, norms).unwrap()
+    }
+
+    fn owner(bytes: &[u8]) -> Owner {
+        struct Bytes(AlignedVec<u8>);
+        impl AsRef<[u8]> for Bytes {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        std::sync::Arc::new(Bytes(AlignedVec::from(bytes)))
+    }
+
+    fn assert_same(one: &Vectors, other: &Vectors) {
+        assert_eq!((one.len(), one.live(), one.element()), (other.len(), other.live(), other.element()));
+        for offset in 0..one.len() as u32 {
+            assert_eq!(one.row(offset), other.row(offset));
+            assert_eq!(one.norm(offset), other.norm(offset));
+        }
+    }
+
+    #[test]
+    fn stored_rows_are_read_in_place_until_written_to() {
+        for metric in [Metric::Euclidean, Metric::DotProduct, Metric::Cosine] {
+            for (kind, rows) in [(0, 0), (0, 1), (1, 40), (2, 40), (3, 40)] {
+                let mut vectors = filled(metric, kind, rows);
+                let mut read = opened(&vectors);
+                assert!(read.is_shared() && read.norms.is_shared() == (metric == Metric::Cosine));
+                assert_same(&read, &vectors);
+                let kept = read.clone();
+                for changed in [&mut read, &mut vectors] {
+                    changed.set(0, &row(kind, 99, 20));
+                    changed.push(&row(3, 7, 20));
+                    changed.remove(0);
+                }
+                assert!(!read.is_shared() && kept.is_shared());
+                assert_same(&read, &vectors);
+                assert_ne!(kept.len(), read.len());
+            }
+        }
+        let (live, bytes) = (BitSet::all(2), owner(&[0; 100]));
+        let none = owner(&[]);
+        assert!(Vectors::open(Metric::Euclidean, 20, ElementType::F32, live, bytes, none).is_err());
+    }
+
+    #[test]
+    fn appended_rows_are_those_of_the_other_matrix() {
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            for (own, others) in [(0, 0), (0, 3), (3, 0), (1, 2)] {
+                let other = filled(metric, others, 40);
+                let mut vectors = filled(metric, own, 3);
+                let mut expected = vectors.clone();
+                let rows: Vec<u32> = (0..=40).rev().collect();
+                vectors.append(&other, &rows);
+                for &one in &rows {
+                    let offset = expected.push(&other.row(one));
+                    if !other.live().contains(one) {
+                        expected.remove(offset);
+                    }
+                }
+                assert_same(&vectors, &expected);
+                let mut empty = Vectors::new(metric, 20);
+                empty.append(&other, &[3, 40]);
+                assert_eq!((empty.row(0), empty.element()), (other.row(3), other.element()));
+                assert!(empty.live().iter().eq([0]) && empty.len() == 2);
             }
         }
     }

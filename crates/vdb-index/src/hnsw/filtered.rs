@@ -11,7 +11,7 @@
 //! the query than elsewhere, the nearest matching ones are far off in directions that no walk knows, and the scan of all
 //! matching rows by their codes answers. The same goes for walks that have cost as much as that scan.
 
-use super::graph::{Graph, NONE};
+use super::graph::Graph;
 use super::rerank::rerank;
 use super::search::{Candidate, Entry, Scratch};
 use super::space::Scorer;
@@ -148,7 +148,7 @@ impl FilteredSearch<'_> {
             };
             let mut sight = 0;
             for &neighbour in graph.row(0, node) {
-                if neighbour == NONE {
+                if neighbour as usize >= visited.len() {
                     break;
                 }
                 if matching.contains(neighbour) {
@@ -177,7 +177,7 @@ impl FilteredSearch<'_> {
                     }
                     rows_read += 1;
                     for &neighbour in graph.row(0, bridge) {
-                        if neighbour == NONE {
+                        if neighbour as usize >= visited.len() {
                             break;
                         }
                         if matching.contains(neighbour) {

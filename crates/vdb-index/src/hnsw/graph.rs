@@ -4,7 +4,7 @@
 //! depends on the seed and its offset alone, so an offset that is used again keeps its rows.
 
 use crate::hash::unit_interval;
-use vdb_distance::{AlignedVec, prefetch};
+use vdb_distance::{AlignedVec, Owner, prefetch};
 
 /// Fills the unused end of a row.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -19,10 +19,10 @@ pub(crate) struct Graph {
     /// Links per base row, rounded up to whole cache lines.
     base_stride: usize,
     base: AlignedVec<u32>,
-    levels: Vec<u8>,
+    levels: AlignedVec<u8>,
     /// Where a node's upper rows start in `upper`, in rows of `m`; layer 1 first.
-    upper_start: Vec<u32>,
-    upper: Vec<u32>,
+    upper_start: AlignedVec<u32>,
+    upper: AlignedVec<u32>,
     /// The node that searches start from, on its top layer.
     pub(crate) entry: Option<u32>,
 }
@@ -33,9 +33,9 @@ impl Graph {
             m,
             base_stride: (2 * m).next_multiple_of(16),
             base: AlignedVec::new(),
-            levels: Vec::new(),
-            upper_start: Vec::new(),
-            upper: Vec::new(),
+            levels: AlignedVec::new(),
+            upper_start: AlignedVec::new(),
+            upper: AlignedVec::new(),
             entry: None,
         }
     }
@@ -67,8 +67,9 @@ impl Graph {
     }
 
     fn push_node(&mut self, level: u8) {
-        self.levels.push(level);
-        self.upper_start.push((self.upper.len() / self.m) as u32);
+        self.levels.extend_from_slice(&[level]);
+        let start = (self.upper.len() / self.m) as u32;
+        self.upper_start.extend_from_slice(&[start]);
         self.upper.resize(self.upper.len() + usize::from(level) * self.m, NONE);
         self.base.resize(self.levels.len() * self.base_stride, NONE);
     }
@@ -78,8 +79,7 @@ impl Graph {
             let start = node as usize * self.base_stride;
             return start..start + 2 * self.m;
         }
-        debug_assert!(layer <= self.level(node));
-        let start = (self.upper_start[node as usize] as usize + usize::from(layer) - 1) * self.m;
+        let start = (self.upper_start[node as usize] as usize + usize::from(layer.max(1)) - 1) * self.m;
         start..start + self.m
     }
 
@@ -91,11 +91,11 @@ impl Graph {
         &row[..len]
     }
 
-    /// The whole row of `node`, unused end included.
+    /// The whole row of `node`, unused end included; nothing where a damaged file says that it lies outside.
     #[inline]
     pub(crate) fn row(&self, layer: u8, node: u32) -> &[u32] {
         let range = self.row_range(layer, node);
-        if layer == 0 { &self.base[range] } else { &self.upper[range] }
+        if layer == 0 { &self.base[range] } else { self.upper.get(range).unwrap_or(&[]) }
     }
 
     /// Replaces the neighbours of `node` on `layer`.
@@ -114,7 +114,62 @@ impl Graph {
 
     /// Heap bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.base.bytes() + self.levels.capacity() + (self.upper_start.capacity() + self.upper.capacity()) * 4
+        self.base.bytes() + self.levels.bytes() + self.upper_start.bytes() + self.upper.bytes()
+    }
+
+    /// What a segment's file keeps: levels, base rows with their padding, starts of upper rows, and upper rows.
+    pub(crate) fn stored(&self) -> [(&'static str, &[u8]); 4] {
+        [
+            ("hnsw.levels", &self.levels),
+            ("hnsw.base", self.base.as_bytes()),
+            ("hnsw.starts", self.upper_start.as_bytes()),
+            ("hnsw.upper", self.upper.as_bytes()),
+        ]
+    }
+
+    /// Of what [`stored`](Self::stored) gave, read in place; lengths are checked, and neither links nor starts are.
+    pub(crate) fn open(
+        m: usize,
+        nodes: usize,
+        [levels, base, starts, upper]: [Owner; 4],
+    ) -> Result<Self, String> {
+        let torn = || "part of a number".to_owned();
+        let levels = AlignedVec::opened(levels).ok_or_else(torn)?;
+        let [base, upper_start, upper] = [base, starts, upper].map(AlignedVec::opened);
+        let (base, upper_start) = (base.ok_or_else(torn)?, upper_start.ok_or_else(torn)?);
+        let graph = Self { levels, base, upper_start, upper: upper.ok_or_else(torn)?, ..Self::new(m) };
+        let lens = (graph.levels.len(), graph.base.len(), graph.upper_start.len());
+        if lens != (nodes, nodes * graph.base_stride, nodes) || !graph.upper.len().is_multiple_of(m) {
+            return Err(format!("{lens:?} levels, base ids and starts for {nodes} nodes"));
+        }
+        Ok(graph)
+    }
+
+    /// Whether upper rows follow each other in the order of nodes.
+    pub(crate) fn has_starts_in_order(&self) -> bool {
+        let mut next = 0;
+        self.levels.iter().zip(self.upper_start.iter()).all(|(&level, &start)| {
+            let is_next = start as usize == next;
+            next += usize::from(level);
+            is_next
+        })
+    }
+
+    /// Whether base rows are read in place.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.base.is_shared()
+    }
+
+    /// Copies base rows that are read in place into memory of their own.
+    pub(crate) fn pin(&mut self) {
+        if self.is_shared() {
+            self.base = AlignedVec::from(&self.base[..]);
+        }
+    }
+
+    /// Bytes of the base rows.
+    pub(crate) fn base_bytes(&self) -> usize {
+        self.base.len() * 4
     }
 
     /// The rows as they are stored in a file: levels, base rows of 2 m, upper rows of m in node order.

@@ -21,6 +21,7 @@ mod search;
 mod select;
 mod space;
 mod stop;
+mod stored;
 mod table;
 mod tree;
 mod watch;

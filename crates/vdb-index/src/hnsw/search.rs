@@ -7,7 +7,7 @@
 //! it is usually the next one, and if not, later.
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
-use super::graph::{Graph, NONE};
+use super::graph::{Graph, MAX_LEVEL, NONE};
 use super::space::Scorer;
 use std::cell::RefCell;
 
@@ -317,11 +317,9 @@ impl Scratch {
             }
             let mut count = 0;
             for &neighbour in graph.row(layer, node) {
-                if neighbour == NONE {
-                    break;
-                }
+                // `NONE` is past the last node, as a link of a damaged file may be.
+                let Some(seen) = visited.get_mut(neighbour as usize) else { break };
                 // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
-                let seen = &mut visited[neighbour as usize];
                 fresh[count] = neighbour;
                 count += usize::from(*seen != epoch);
                 *seen = epoch;
@@ -361,7 +359,7 @@ impl Scratch {
         scorer.score(&[entry], &mut distance);
         self.computed += 1;
         let mut nearest = Candidate { distance: distance[0], node: entry };
-        for upper in (layer + 1..=graph.level(entry)).rev() {
+        for upper in (layer + 1..=graph.level(entry).min(MAX_LEVEL)).rev() {
             nearest = self.search_layer(graph, scorer, upper, nearest, 1)[0];
         }
         nearest

@@ -11,7 +11,7 @@ use crate::hash::mix;
 use crate::vectors::{Lift, Query, Vectors};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use vdb_distance::Metric;
+use vdb_distance::{AlignedVec, Metric, Owner};
 use vdb_quant::{MAX_DIM, TraversalBasis, TraversalCodes, TraversalQuery};
 
 /// Fewer rows are not worth codes.
@@ -150,6 +150,64 @@ impl Space {
         self.code_all(vectors, basis);
         self.trained = usize::try_from(trained).unwrap_or(usize::MAX);
         Ok(())
+    }
+
+    /// What a segment's file keeps in sections: the basis and the codes, or else the coordinates of the lift.
+    pub(super) fn stored(&self) -> (Vec<f32>, &[u8], &[u8]) {
+        let basis = self.codes.as_ref().map(|codes| codes.basis().to_values()).unwrap_or_default();
+        let codes = self.codes.as_ref().map_or(&[][..], TraversalCodes::stored);
+        (basis, codes, self.lift.as_ref().map_or(&[][..], |lift| lift.values().as_bytes()))
+    }
+
+    /// The numbers beside those: rows trained on, whether codes are too coarse, and the length that rows are lifted to.
+    pub(super) fn numbers(&self) -> [u64; 3] {
+        [self.trained as u64, u64::from(self.too_coarse), u64::from(self.longest().to_bits())]
+    }
+
+    /// Of what [`stored`](Self::stored) and [`numbers`](Self::numbers) gave; codes are read in place.
+    pub(super) fn open(
+        vectors: &Vectors,
+        [trained, too_coarse, longest]: [u64; 3],
+        basis: &[f32],
+        [codes, lift]: [Owner; 2],
+    ) -> Result<Self, String> {
+        let rows = vectors.len();
+        let mut space = Space { trained: trained as usize, too_coarse: too_coarse != 0, ..Space::default() };
+        if !basis.is_empty() {
+            if vectors.metric() == Metric::Manhattan || vectors.dim() >= MAX_DIM {
+                return Err("there are no codes for such vectors".to_owned());
+            }
+            let basis = TraversalBasis::from_values(vectors.metric(), vectors.dim(), basis)?;
+            let codes = TraversalCodes::open(basis, codes).filter(|codes| codes.len() <= rows);
+            space.codes = Some(codes.ok_or("codes that fit no rows")?);
+        } else if vectors.metric() == Metric::DotProduct && !(*lift).as_ref().is_empty() {
+            let lift = AlignedVec::opened(lift).ok_or("part of a number")?;
+            if lift.len() > rows {
+                return Err(format!("{} lifted rows of {rows}", lift.len()));
+            }
+            space.lift = Some(Lift::open(f32::from_bits(longest as u32), lift));
+        }
+        Ok(space)
+    }
+
+    /// Rows that can be measured, where not all can.
+    pub(super) fn measured(&self) -> Option<usize> {
+        let lifted = self.lift.as_ref().map(|lift| lift.values().len());
+        self.codes.as_ref().map(TraversalCodes::len).or(lifted)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.codes.as_ref().is_none_or(TraversalCodes::is_shared)
+    }
+
+    /// Copies codes that are read in place into memory of their own.
+    pub(super) fn pin(&mut self) {
+        self.codes.iter_mut().for_each(TraversalCodes::pin);
+    }
+
+    /// Bytes of the codes.
+    pub(super) fn code_bytes(&self) -> usize {
+        self.codes.as_ref().map_or(0, |codes| codes.len() * codes.row_bytes())
     }
 
     fn code_all(&mut self, vectors: &Vectors, basis: TraversalBasis) {

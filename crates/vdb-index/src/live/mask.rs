@@ -13,18 +13,20 @@ const KEPT: usize = 2;
 
 /// The set of now, and some of before.
 #[derive(Debug)]
-pub(super) struct Mask {
+pub struct Mask {
     current: Arc<BitSet>,
     /// Oldest first; each lacks the removals of a list.
     before: Vec<(Arc<BitSet>, Vec<u32>)>,
 }
 
 impl Mask {
-    pub(super) fn new(rows: BitSet) -> Self {
+    /// The set of all rows that may be hits.
+    pub fn new(rows: BitSet) -> Self {
         Self { current: Arc::new(rows), before: Vec::new() }
     }
 
-    pub(super) fn current(&self) -> &Arc<BitSet> {
+    /// The set of now.
+    pub fn current(&self) -> &Arc<BitSet> {
         &self.current
     }
 
@@ -32,7 +34,7 @@ impl Mask {
     ///
     /// # Complexity
     /// O(1) amortised; a copy of the set while readers hold all that were given out.
-    pub(super) fn remove(&mut self, row: u32) -> bool {
+    pub fn remove(&mut self, row: u32) -> bool {
         if !self.current.contains(row) {
             return false;
         }
@@ -66,7 +68,7 @@ impl Mask {
     }
 
     /// Heap bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let sets = 1 + self.before.len();
         let missed: usize = self.before.iter().map(|(_, missed)| missed.capacity() * 4).sum();
         sets * self.current.words().len() * 8 + missed

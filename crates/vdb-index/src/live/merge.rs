@@ -18,7 +18,7 @@ pub(super) fn merged(snapshot: &Snapshot) -> Base {
         hnsw.remove(&vectors, row);
     }
     hnsw.free_deleted(&vectors);
-    let mut rows: Vec<(u32, &Vectors, u32)> = recent.live_rows().collect();
+    let mut rows: Vec<(u32, &Vectors, u32)> = recent.live_places().collect();
     rows.sort_unstable_by_key(|row| row.0);
     let len = rows.last().map_or(0, |row| row.0 as usize + 1);
     vectors.reserve(len.saturating_sub(vectors.len()));

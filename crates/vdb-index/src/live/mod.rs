@@ -36,6 +36,8 @@ mod snapshot;
 mod sync;
 mod writer;
 
+pub use mask::Mask as RowMask;
+pub use recent::Recent as RecentRows;
 pub use snapshot::Snapshot;
 
 use crate::{Hnsw, HnswParams, Vectors};

@@ -8,7 +8,8 @@
 //! used again.
 
 use crate::vectors::Vectors;
-use crate::{Hit, Request, top_k::TopK};
+use crate::{Answer, Hit, Request, top_k::TopK};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use vdb_distance::Metric;
@@ -42,7 +43,7 @@ impl Block {
 
 /// The recent rows.
 #[derive(Debug, Clone)]
-pub(super) struct Recent {
+pub struct Recent {
     metric: Metric,
     dim: usize,
     blocks: Vec<Block>,
@@ -55,21 +56,23 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    pub(super) fn new(metric: Metric, dim: usize) -> Self {
+    /// No rows yet.
+    pub fn new(metric: Metric, dim: usize) -> Self {
         Self { metric, dim, blocks: Vec::new(), rows: 0, live: 0, next: 0, sealed: 0 }
     }
 
     /// Rows, live or not.
-    pub(super) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
-    pub(super) fn live(&self) -> usize {
+    /// Live rows.
+    pub fn live(&self) -> usize {
         self.live
     }
 
     /// Takes a row in and gives its place. Not to be given out before [`join`](Self::join).
-    pub(super) fn push(&mut self, offset: u32, vector: &[f32]) -> u64 {
+    pub fn push(&mut self, offset: u32, vector: &[f32]) -> u64 {
         let has_room = |block: &Block| block.len() < BLOCK_ROWS && block.first >= self.sealed;
         let open = self.blocks.last_mut().filter(|block| has_room(block));
         // A block that was given out is not changed any more; the next row gets one of its own.
@@ -93,7 +96,7 @@ impl Recent {
     }
 
     /// Joins small blocks at the end.
-    pub(super) fn join(&mut self) {
+    pub fn join(&mut self) {
         while let [.., one, two] = self.blocks.as_slice() {
             let count = one.len() + two.len();
             if one.first < self.sealed || count > BLOCK_ROWS || one.len() > JOINED * two.len() {
@@ -116,7 +119,10 @@ impl Recent {
     }
 
     /// The row at a place is no longer live.
-    pub(super) fn remove(&mut self, place: u64) {
+    ///
+    /// # Panics
+    /// When it is not live.
+    pub fn remove(&mut self, place: u64) {
         let block = self.blocks.partition_point(|block| block.first <= place) - 1;
         let block = &mut self.blocks[block];
         let bit = 1 << (place - block.first);
@@ -143,14 +149,14 @@ impl Recent {
     /// The live rows alone, at places of their own.
     pub(super) fn compacted(&self, mut moved: impl FnMut(u32, u64)) -> Recent {
         let mut compacted = Recent { next: self.next, sealed: self.next, ..Self::new(self.metric, self.dim) };
-        for (offset, vectors, row) in self.live_rows() {
+        for (offset, vectors, row) in self.live_places() {
             moved(offset, compacted.push(offset, &vectors.row(row)));
         }
         compacted
     }
 
     /// The live rows in the order in which they came: where they belong, and where their values are.
-    pub(super) fn live_rows(&self) -> impl Iterator<Item = (u32, &Vectors, u32)> {
+    pub(super) fn live_places(&self) -> impl Iterator<Item = (u32, &Vectors, u32)> {
         self.blocks.iter().flat_map(|Block { rows, live, .. }| {
             let Rows { offsets, vectors } = &**rows;
             crate::bitset::ones(*live, 0).map(move |row| (offsets[row as usize], vectors, row))
@@ -176,13 +182,37 @@ impl Recent {
         })
     }
 
+    /// The values of the live row at `place`.
+    pub fn row_at(&self, place: u64) -> Option<Vec<f32>> {
+        let block = self.blocks.partition_point(|block| block.first <= place).checked_sub(1)?;
+        let block = &self.blocks[block];
+        let row = place - block.first;
+        (row < block.len() as u64 && block.live >> row & 1 == 1)
+            .then(|| block.rows.vectors.row(row as u32).to_vec())
+    }
+
+    /// The live rows in the order in which they came: where they belong, and their values.
+    pub fn live_rows(&self) -> impl Iterator<Item = (u32, Cow<'_, [f32]>)> {
+        self.live_places().map(|(offset, vectors, row)| (offset, vectors.row(row)))
+    }
+
+    /// The `k` nearest live rows that the request allows by their offsets; exact.
+    ///
+    /// # Panics
+    /// When the query has another dimension.
+    pub fn search(&self, request: &Request<'_>) -> Answer {
+        let mut top = TopK::new(request.k, request.tie_break);
+        let distance_computations = self.search_into(request, &mut top);
+        Answer { hits: top.into_sorted(), exact: true, distance_computations, ..Answer::default() }
+    }
+
     /// Compares all matching rows; gives how many.
-    pub(super) fn search(&self, request: &Request<'_>, top: &mut TopK<'_>) -> usize {
+    pub(super) fn search_into(&self, request: &Request<'_>, top: &mut TopK<'_>) -> usize {
         self.blocks.iter().map(|block| block.search(request, top)).sum()
     }
 
     /// Heap bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let rows = |block: &Block| block.rows.vectors.bytes() + block.rows.offsets.capacity() * 4;
         self.blocks.capacity() * size_of::<Block>() + self.blocks.iter().map(rows).sum::<usize>()
     }
@@ -265,7 +295,7 @@ mod tests {
                 for allowed in [None, Some(&allowed)] {
                     let request = Request { allowed, ..Request::new(&query, 1 + rng.below(20)) };
                     let mut top = TopK::new(request.k, request.tie_break);
-                    let compared = recent.search(&request, &mut top);
+                    let compared = recent.search_into(&request, &mut top);
                     assert_eq!(top.into_sorted(), brute_force(plain, &request), "{metric}, step {step}");
                     assert_eq!(compared, request.matching(plain).count());
                 }
@@ -325,7 +355,7 @@ mod tests {
         assert_eq!(frozen.gone_in(&recent), [0, 80]);
         recent.drop_before(from);
         assert_eq!((recent.rows(), recent.live()), (110, 110));
-        assert!(recent.live_rows().map(|(offset, ..)| offset).eq(90..200));
+        assert!(recent.live_places().map(|(offset, ..)| offset).eq(90..200));
         recent.remove(100);
         let mut moved = Vec::new();
         let compacted = recent.compacted(|offset, place| moved.push((offset, place)));

@@ -103,7 +103,7 @@ impl Snapshot {
             std::mem::take(&mut answer.hits).into_iter().for_each(|hit| {
                 top.push(hit);
             });
-            answer.distance_computations += self.recent.search(request, &mut top);
+            answer.distance_computations += self.recent.search_into(request, &mut top);
             answer.hits = top.into_sorted();
         }
         answer

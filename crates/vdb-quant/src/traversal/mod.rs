@@ -23,7 +23,7 @@ use crate::kernels::int8::{FACTOR_BYTES, Scoring};
 use crate::scalar::{Eight, Fit};
 use crate::{Int8Kernels, Width};
 use rayon::prelude::*;
-use vdb_distance::{AlignedVec, prefetch_early};
+use vdb_distance::{AlignedVec, Owner, prefetch_early};
 
 /// Bytes of a cache line, which heads and their factors fill.
 const LINE: usize = 64;
@@ -67,6 +67,29 @@ impl TraversalCodes {
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
         self.rows.bytes() + self.basis.bytes()
+    }
+
+    /// All rows, for storing them.
+    pub fn stored(&self) -> &[u8] {
+        &self.rows
+    }
+
+    /// Codes in this basis that were stored, read in place where they are aligned; `None` when they are no whole number of rows.
+    pub fn open(basis: TraversalBasis, rows: Owner) -> Option<TraversalCodes> {
+        let codes = TraversalCodes { rows: AlignedVec::opened(rows)?, ..TraversalCodes::new(basis) };
+        codes.rows.len().is_multiple_of(codes.stride).then_some(codes)
+    }
+
+    /// Whether rows are read in place.
+    pub fn is_shared(&self) -> bool {
+        self.rows.is_shared()
+    }
+
+    /// Copies rows that are read in place into memory of their own.
+    pub fn pin(&mut self) {
+        if self.is_shared() {
+            self.rows = AlignedVec::from(&self.rows[..]);
+        }
     }
 
     fn row(&self, offset: u32) -> &[u8] {
