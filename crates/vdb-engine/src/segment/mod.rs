@@ -195,7 +195,8 @@ impl Segment {
     /// The same with what walks of its graphs read most in memory of its own, where the budget has room for it and it is not
     /// there already.
     pub(crate) fn pinned(&self, budget: &Arc<Budget>) -> Option<Self> {
-        let bytes = self.fields.iter().filter_map(|field| field.hnsw.as_ref()).map(Hnsw::unpinned_bytes).sum::<usize>();
+        let graphs = self.fields.iter().filter_map(|field| field.hnsw.as_ref());
+        let bytes: usize = graphs.filter(|hnsw| hnsw.is_shared()).map(Hnsw::pinned_bytes).sum();
         let reserved = if bytes > 0 { budget.reserve(bytes as u64)? } else { return None };
         let pinned = |field: &SegmentField| {
             let hnsw = field.hnsw.clone().map(|mut hnsw| {

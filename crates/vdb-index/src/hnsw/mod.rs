@@ -93,7 +93,7 @@ pub struct Hnsw {
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// With a beam of this width.
     Beam(usize),
     /// As far as it takes to find this share of the true neighbours.
@@ -224,8 +224,11 @@ impl Hnsw {
     }
 
     /// Searches where the rows that match are known already: `matching` are those of the request. A filtered walk takes
-    /// the typical width of the beam.
-    pub(crate) fn search_among(
+    /// the typical width of the beam. `reach` is less than a recall of 1.
+    ///
+    /// # Panics
+    /// When the query has another dimension than the vectors.
+    pub fn search_among(
         &self,
         vectors: &Vectors,
         request: &Request<'_>,

@@ -35,7 +35,7 @@ impl Hnsw {
     }
 
     /// Links past deleted nodes now, however few they are, so that the offsets of all of them are free.
-    pub(crate) fn free_deleted(&mut self, vectors: &Vectors) {
+    pub fn free_deleted(&mut self, vectors: &Vectors) {
         if self.dead.count() > 0 {
             self.repair(vectors);
         }
