@@ -73,6 +73,20 @@ impl Region {
         Self { owner: Arc::clone(&self.owner), range: start + range.start..start + range.end }
     }
 
+    /// Lets the operating system take the pages back from this process, if it is a mapped file: for what was read once from
+    /// begin to end. They are found again when they are read.
+    pub fn evict(&self) {
+        #[cfg(unix)]
+        if let Owner::Mapped(map) = &*self.owner
+            && !self.is_empty()
+        {
+            let (advice, start) = (memmap2::UncheckedAdvice::DontNeed, self.range.start);
+            // SAFETY: the mapping is shared with the file and never written to, and the file never changes: pages that are
+            // dropped are read again with the same content. It is a hint; where it fails, memory is taken for longer.
+            let _ = unsafe { map.unchecked_advise_range(advice, start, self.len()) };
+        }
+    }
+
     /// Whether it is a mapped file, which takes no memory that could not be had back.
     pub fn is_mapped(&self) -> bool {
         matches!(*self.owner, Owner::Mapped(_))
@@ -129,6 +143,20 @@ mod tests {
             assert_eq!(mapped.is_mapped(), length > 0);
             assert!(is_aligned(&mapped) && is_aligned(&held), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn what_was_evicted_is_read_again() {
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let whole = Region::map(&file).unwrap();
+        for region in [whole.clone(), whole.slice(5_000..60_001), whole.slice(7..7), Region::from(&bytes[..])] {
+            let before = region.to_vec();
+            region.evict();
+            assert_eq!(&*region, &before[..]);
+        }
+        assert_eq!(&*whole, &bytes[..]);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 use super::state::{LivePart, State};
 use super::{Collection, Durability, lock};
+use crate::budget::Reserved;
 use crate::manifest::SegmentEntry;
 use crate::schema::{Field, FieldIndex, Schema};
 use crate::segment::{Content, Segment, write};
 use crate::view::Part;
 use crate::{Error, PointId};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use vdb_index::{BitSet, Hnsw, RowMask, Vectors};
 use vdb_storage::SeqNo;
@@ -22,6 +24,8 @@ const COPIED_PER_INSERTED: usize = 16;
 const DEAD_SHARE: usize = 5;
 /// Fewer dead rows are worth nothing.
 const LEAST_DEAD: usize = 256;
+/// The codes of a vector are about as long at most.
+const MOST_CODE_BYTES: usize = 1_024;
 /// The most points of a segment that others are merged into.
 const MOST_POINTS: usize = 16 << 20;
 
@@ -60,7 +64,7 @@ pub(super) struct Plan {
 }
 
 /// Where a row comes from: the input and its row.
-type Origin = (usize, u32);
+type Origin = (u32, u32);
 
 /// What a merge comes to.
 struct Merged {
@@ -187,14 +191,17 @@ impl Collection {
         let Some(plan) = choose(&state) else { return Ok(false) };
         let (until, schema) = (state.applied, Arc::clone(&state.schema));
         drop(state);
+        let _reserved = self.reserve_merge(&plan, &schema)?;
         // Rows that are left out must be gone for good.
         self.commit(until, Durability::Sync)?;
         let merged = self.build(&plan, &schema);
         *lock(&self.job) = None;
-        let merged = merged?;
+        // Given up: there is another time.
+        let Some(merged) = merged? else { return Ok(false) };
         let number = (!merged.origins.is_empty()).then(|| self.take_blob_number());
         let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged));
         let Merged { origins, .. } = merged;
+        plan.inputs.iter().for_each(|part| part.segment.evict());
         let finished = written.and_then(|()| self.finish_merge(&plan, &origins, number));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
         finished?;
@@ -204,7 +211,22 @@ impl Collection {
         Ok(true)
     }
 
-    fn build(&self, plan: &Plan, schema: &Schema) -> Result<Merged, Error> {
+    /// The memory that a merge takes. Pinned segments make room for it.
+    fn reserve_merge(&self, plan: &Plan, schema: &Schema) -> Result<Reserved, Error> {
+        let points: usize = plan.inputs.iter().map(|part| part.live.count()).sum();
+        let needed = points as u64 * merge_bytes_a_point(plan, schema);
+        if let Some(reserved) = self.budget.reserve(needed) {
+            return Ok(reserved);
+        }
+        self.unpin()?;
+        self.budget.reserve(needed).ok_or_else(|| {
+            let what = format!("collection {:?}: merging {points} points", self.name);
+            self.budget.refusal(what, needed, "raise the memory budget")
+        })
+    }
+
+    /// Nothing when it was given up.
+    fn build(&self, plan: &Plan, schema: &Schema) -> Result<Option<Merged>, Error> {
         let origins = origins(plan);
         let has_vectors = |field: &&Field| plan.inputs.iter().any(|part| part.segment.field(field.number).is_some());
         let fields: Vec<&Field> = schema.fields.iter().filter(has_vectors).collect();
@@ -216,10 +238,11 @@ impl Collection {
         for field in fields {
             let copied = plan.base.and_then(|base| plan.inputs[base].segment.field(field.number));
             let before = lock(&self.job).as_ref().map_or(0, |job| job.linked);
-            let mut progress = |linked: usize| {
+            let mut goes_on = |linked: usize| {
                 if let Some(job) = &mut *lock(&self.job) {
                     job.linked = before + linked;
                 }
+                !self.is_closing.load(Ordering::Relaxed)
             };
             let (vectors, from) = match (plan.base, copied) {
                 (Some(base), Some(own)) => (extended(plan, base, own, &origins, field), own.hnsw.as_ref()),
@@ -230,7 +253,12 @@ impl Collection {
                 continue;
             };
             let count = vectors.live().count();
-            let hnsw = (count >= self.settings.least_graph_rows).then(|| match (from, plan.base) {
+            if count < self.settings.least_graph_rows {
+                merged.push((field.number, vectors, None));
+                continue;
+            }
+            let mut is_whole = true;
+            let hnsw = match (from, plan.base) {
                 (Some(from), Some(base)) if from.params() == &params => {
                     // Rows of the base that are gone are still live to the graph; taken again, they hold another vector.
                     let part = &plan.inputs[base];
@@ -243,29 +271,31 @@ impl Collection {
                     }
                     hnsw.free_deleted(&left);
                     drop(left);
-                    progress(part.live.count());
-                    let new: Vec<u32> = (0..origins.len() as u32)
-                        .filter(|&row| origins[row as usize].0 != base && vectors.live().contains(row))
-                        .collect();
+                    part.segment.evict();
+                    let is_new = |row: &u32| origins[*row as usize].0 as usize != base && vectors.live().contains(*row);
+                    let new: Vec<u32> = (0..origins.len() as u32).filter(is_new).collect();
                     let done = part.live.count();
-                    hnsw.insert_with_progress(&vectors, &new, &mut |linked| progress(done + linked));
+                    is_whole &= hnsw.insert_while(&vectors, &new, &mut |linked| goes_on(done + linked));
                     hnsw
                 }
                 _ => {
                     let mut hnsw = Hnsw::new(params);
                     let rows: Vec<u32> = vectors.live().iter().collect();
-                    hnsw.insert_with_progress(&vectors, &rows, &mut progress);
+                    is_whole &= hnsw.insert_while(&vectors, &rows, &mut goes_on);
                     hnsw
                 }
-            });
-            merged.push((field.number, vectors, hnsw));
+            };
+            if !is_whole {
+                return Ok(None);
+            }
+            merged.push((field.number, vectors, Some(hnsw)));
         }
-        Ok(Merged { origins, fields: merged })
+        Ok(Some(Merged { origins, fields: merged }))
     }
 
     fn write_merged(&self, number: u64, plan: &Plan, merged: &Merged) -> Result<(), Error> {
         let Merged { origins, fields } = merged;
-        let segment = |origin: &Origin| &plan.inputs[origin.0].segment;
+        let segment = |origin: &Origin| &plan.inputs[origin.0 as usize].segment;
         let ids = origins.iter().map(|origin| segment(origin).ids.id(origin.1));
         let ids = ids.collect::<Result<Vec<PointId>, Error>>()?;
         let versions: Vec<u64> = origins.iter().map(|origin| segment(origin).version(origin.1)).collect();
@@ -318,15 +348,32 @@ impl Collection {
     }
 }
 
+/// What a point of a merge takes in memory, about, in bytes.
+fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> u64 {
+    /// Ids, versions, times, where it comes from, and what linking it takes.
+    const POINT_BYTES: usize = 120;
+    let of_field = |field: &Field| {
+        let own = || plan.inputs.iter().filter_map(|part| part.segment.field(field.number));
+        let value_bytes = own().map(|own| own.vectors.element().bytes()).max().unwrap_or(0);
+        let links = match field.config.index {
+            FieldIndex::Hnsw(params) => (2 * params.m).next_multiple_of(16) * 4,
+            FieldIndex::Flat => return field.config.dim * value_bytes,
+        };
+        let codes = own().find_map(|own| Some(own.hnsw.as_ref()?.pinned_bytes() / own.vectors.len().max(1)));
+        field.config.dim * value_bytes + codes.unwrap_or(links + field.config.dim.min(MOST_CODE_BYTES))
+    };
+    (POINT_BYTES + schema.fields.iter().map(of_field).sum::<usize>()) as u64
+}
+
 /// Where the rows of the merged segment come from. Rows of the base keep their places.
 fn origins(plan: &Plan) -> Vec<Origin> {
     let others = plan.inputs.iter().enumerate().filter(|(input, _)| plan.base != Some(*input));
-    let mut others = others.flat_map(|(input, part)| part.live.iter().map(move |row| (input, row)));
+    let mut others = others.flat_map(|(input, part)| part.live.iter().map(move |row| (input as u32, row)));
     let mut origins = Vec::new();
     if let Some(base) = plan.base {
         let part = &plan.inputs[base];
         origins.extend((0..part.segment.rows() as u32).map_while(|row| {
-            if part.live.contains(row) { Some((base, row)) } else { others.next() }
+            if part.live.contains(row) { Some((base as u32, row)) } else { others.next() }
         }));
     }
     origins.extend(others);
@@ -345,11 +392,11 @@ fn extended(
     let mut vectors = own.vectors.clone();
     vectors.reserve(origins.len() - vectors.len());
     for (row, &(input, from)) in (0u32..).zip(origins) {
-        if input == base {
+        if input as usize == base {
             continue;
         }
         debug_assert!(!part.live.contains(row));
-        let source = plan.inputs[input].segment.field(field.number);
+        let source = plan.inputs[input as usize].segment.field(field.number);
         let vector = source.filter(|own| own.vectors.live().contains(from)).map(|own| own.vectors.row(from));
         match vector {
             Some(vector) if (row as usize) < vectors.len() => vectors.set(row, &vector),
@@ -373,7 +420,7 @@ fn collected(plan: &Plan, origins: &[Origin], field: &Field) -> Vectors {
     vectors.reserve(origins.len());
     for run in origins.chunk_by(|a, b| a.0 == b.0) {
         let rows: Vec<u32> = run.iter().map(|origin| origin.1).collect();
-        match plan.inputs[run[0].0].segment.field(field.number) {
+        match plan.inputs[run[0].0 as usize].segment.field(field.number) {
             Some(own) => vectors.append(&own.vectors, &rows),
             None => rows.iter().for_each(|_| {
                 vectors.push_missing();
@@ -400,6 +447,6 @@ fn rows_left(state: &State, plan: &Plan, origins: &[Origin]) -> BitSet {
     }
     BitSet::from_fn(origins.len(), |row| {
         let (input, from) = origins[row as usize];
-        now[input].is_none_or(|now| now.contains(from))
+        now[input as usize].is_none_or(|now| now.contains(from))
     })
 }

@@ -43,6 +43,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use vdb_storage::files::LockGuard;
 use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, collect};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
@@ -140,6 +141,8 @@ pub struct Collection {
     backend: Arc<dyn Backend>,
     settings: Settings,
     budget: Arc<Budget>,
+    /// Another process cannot write as long as this one could.
+    _lock: Option<Lock>,
     /// Writers pass it together; who keeps all of them out, alone.
     gate: RwLock<()>,
     /// `None` when opened to read only.
@@ -165,7 +168,23 @@ pub struct Collection {
     unsynced: AtomicBool,
     /// It was dropped, and its folder with it.
     dropped: AtomicBool,
+    /// Merges are to give up.
+    is_closing: AtomicBool,
+    /// Whether anybody has searched; nothing is pinned before.
+    searched: AtomicBool,
 }
+
+/// What a collection has of its database.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) wake: Wake,
+    /// Only of a database that writes.
+    pub(crate) lock: Option<Lock>,
+}
+
+/// Held by whoever may write to the database.
+pub(crate) type Lock = Arc<Box<dyn LockGuard>>;
 
 /// Called when there is something to seal or to merge.
 #[derive(Clone)]
@@ -203,7 +222,7 @@ impl Collection {
         Ok(())
     }
 
-    /// Opens the collection of a store, to write when `writes`.
+    /// Opens the collection of a store, to write when there is a lock.
     ///
     /// # Errors
     /// What is damaged, or cannot be read.
@@ -211,10 +230,10 @@ impl Collection {
         name: &str,
         backend: Arc<dyn Backend>,
         settings: Settings,
-        budget: Arc<Budget>,
-        writes: bool,
-        wake: Wake,
+        surroundings: Surroundings,
     ) -> Result<Self, Error> {
+        let Surroundings { budget, wake, lock } = surroundings;
+        let writes = lock.is_some();
         let name: Arc<str> = name.into();
         let (current, state, reader) = load(&budget, &name, &*backend, &[])?;
         let log = if writes { Some(backend.open_log(state.applied.next())?) } else { None };
@@ -223,6 +242,7 @@ impl Collection {
         let collection = Self {
             name,
             gate: RwLock::default(),
+            _lock: lock,
             settings,
             budget,
             log,
@@ -241,6 +261,8 @@ impl Collection {
             trouble: Mutex::default(),
             unsynced: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            searched: AtomicBool::new(false),
             backend,
         };
         if writes {
@@ -264,6 +286,10 @@ impl Collection {
     /// # Errors
     /// As [`View::search`].
     pub fn search(&self, search: &Search<'_>) -> Result<SearchAnswer, Error> {
+        if !self.searched.load(Ordering::Relaxed) {
+            self.searched.store(true, Ordering::Relaxed);
+            (self.wake.0)();
+        }
         self.published.load().search(search)
     }
 
@@ -433,6 +459,7 @@ impl Collection {
     /// has room for it: a fifth faster searches. A database's background thread does this after opening and after merges.
     /// Says whether there was anything to copy.
     pub fn pin(&self) -> bool {
+        let _turn = lock(&self.merging);
         let view = self.view();
         let pinned: Vec<Segment> = view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
         let is_some = !pinned.is_empty();
@@ -451,6 +478,29 @@ impl Collection {
             let _ = self.publish(view);
         }
         is_some
+    }
+
+    /// As [`pin`](Self::pin), once somebody has searched.
+    pub(crate) fn pin_if_searched(&self) -> bool {
+        self.searched.load(Ordering::Relaxed) && self.pin()
+    }
+
+    /// Lets go of what is pinned, as soon as nobody searches it.
+    fn unpin(&self) -> Result<(), Error> {
+        let mut state = self.lock_state();
+        let schema = Arc::clone(&state.schema);
+        for part in state.parts.iter_mut().filter(|part| part.segment.is_pinned()) {
+            part.segment = Arc::new(Segment::open(self.backend.blobs(), part.segment.number, &schema)?);
+        }
+        state.generation += 1;
+        let view = state.view();
+        drop(state);
+        self.publish(view)
+    }
+
+    /// Merges are to give up, for the database is about to be closed.
+    pub(crate) fn is_closing(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
     }
 
     /// Checks every checksum, every id and payload, and every link of the segments that there are now.

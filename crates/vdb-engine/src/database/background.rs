@@ -62,7 +62,7 @@ pub(super) struct Background {
 impl Background {
     /// Starts a thread that pins, for collections that were opened to read only.
     pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
-        let pin = start(&signal, "vdb-pin", Box::new(|collection| Ok(collection.pin())))?;
+        let pin = start(&signal, "vdb-pin", Box::new(|collection| Ok(collection.pin_if_searched())))?;
         Ok(Self { signal, threads: vec![pin] })
     }
 
@@ -88,7 +88,7 @@ impl Background {
         let merge = start(
             &signal,
             "vdb-merge",
-            Box::new(move |collection| Ok(pool.install(|| collection.merge_due())? | collection.pin())),
+            Box::new(move |collection| Ok(pool.install(|| collection.merge_due())? | collection.pin_if_searched())),
         )?;
         Ok(Self { signal, threads: vec![seal, merge] })
     }

@@ -8,7 +8,7 @@ mod background;
 mod catalogue;
 mod copies;
 
-use crate::collection::{Collection, Settings, Wake};
+use crate::collection::{Collection, Lock, Settings, Surroundings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use crate::Error;
 use crate::budget::Budget;
@@ -17,7 +17,7 @@ use catalogue::Catalogue;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vdb_storage::files::{FileSystem, LockGuard, OsFiles};
+use vdb_storage::files::{FileSystem, OsFiles};
 use vdb_storage::{Backend, LocalDir};
 
 /// What a database is opened with.
@@ -188,8 +188,8 @@ pub struct Database {
     signal: Arc<Signal>,
     budget: Arc<Budget>,
     background: Mutex<Option<Background>>,
-    /// Held as long as this process writes.
-    lock: Option<Box<dyn LockGuard>>,
+    /// Held as long as this process writes, or holds a collection that it could write to.
+    lock: Option<Lock>,
 }
 
 const FOLDER_PREFIX: &str = "collection-";
@@ -226,7 +226,7 @@ impl Database {
             store.create()?;
             let lock = store.lock()?;
             store.remove_temporaries()?;
-            Some(lock)
+            Some(Arc::new(lock))
         } else {
             None
         };
@@ -294,7 +294,8 @@ impl Database {
             if writes {
                 store.remove_temporaries()?;
             }
-            Collection::open(name, Arc::new(store), self.options.settings, Arc::clone(&self.budget), writes, wake)
+            let surroundings = Surroundings { budget: Arc::clone(&self.budget), wake, lock: self.lock.clone() };
+            Collection::open(name, Arc::new(store), self.options.settings, surroundings)
         })();
         match opened {
             Ok(collection) => {
@@ -480,20 +481,32 @@ impl Database {
         open.collect()
     }
 
+    /// Ends background work; merges are given up.
+    fn end_background(&self) {
+        self.open_ones().iter().for_each(|collection| collection.is_closing());
+        let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(background);
+    }
+
     /// Ends background work, seals what is in memory, so that the next opening has nothing to read again, and gives the lock
-    /// back. Without this call nothing acknowledged at [`Durability::Sync`](crate::Durability::Sync) is lost either.
+    /// back, unless somebody still holds a collection. Without this call nothing acknowledged at [`Durability::Sync`](crate::Durability::Sync) is lost either.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub fn close(self) -> Result<(), Error> {
-        let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(background);
+        self.end_background();
         if self.lock.is_some() {
             for collection in self.open_ones() {
                 collection.seal()?;
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.end_background();
     }
 }
 

@@ -50,9 +50,10 @@ pub(crate) struct Segment {
     versions: Region,
     /// Empty when no row expires.
     expires: Region,
+    file: Region,
     container: Arc<ContainerReader<Cursor<Region>>>,
     /// What is in memory beside the file.
-    _pinned: Option<Reserved>,
+    pinned: Option<Reserved>,
 }
 
 /// The name of a segment's blob.
@@ -150,7 +151,7 @@ impl Segment {
         let path = PathBuf::from(&name);
         let region = blobs.open(&name)?.map()?;
         let file_bytes = region.len() as u64;
-        let container = ContainerReader::from_region(&path, region, KIND)?;
+        let container = ContainerReader::from_region(&path, region.clone(), KIND)?;
         let section = |name: &str| container.section_in_place(name);
         let ids = IdTable::open(&path, section)?;
         let rows = ids.len();
@@ -187,8 +188,9 @@ impl Segment {
             next_expiry,
             versions,
             expires,
+            file: region,
             container,
-            _pinned: None,
+            pinned: None,
         })
     }
 
@@ -205,19 +207,33 @@ impl Segment {
             });
             SegmentField { number: field.number, vectors: field.vectors.clone(), hnsw }
         };
+        let fields = self.fields.iter().map(pinned).collect();
+        // Copied, they are not read here any more.
+        self.file.evict();
         Some(Self {
             number: self.number,
             path: self.path.clone(),
             ids: self.ids.clone(),
             payloads: self.payloads.clone(),
-            fields: self.fields.iter().map(pinned).collect(),
+            fields,
             file_bytes: self.file_bytes,
             next_expiry: AtomicU64::new(self.next_expiry.load(Ordering::Relaxed)),
             versions: self.versions.clone(),
             expires: self.expires.clone(),
+            file: self.file.clone(),
             container: Arc::clone(&self.container),
-            _pinned: Some(reserved),
+            pinned: Some(reserved),
         })
+    }
+
+    /// Whether something of it is in memory beside the file.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// Gives pages back that were read once from begin to end.
+    pub(crate) fn evict(&self) {
+        self.file.evict();
     }
 
     /// Rows, dead ones included.

@@ -56,10 +56,27 @@ impl Hnsw {
         offsets: &[u32],
         progress: &mut dyn FnMut(usize),
     ) {
+        self.insert_while(vectors, offsets, &mut |done| {
+            progress(done);
+            true
+        });
+    }
+
+    /// As [`insert`](Self::insert), asking `goes_on` with the number of rows added so far. When it says no, not all rows are
+    /// linked, and the graph is to be dropped; says whether all are.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert).
+    pub fn insert_while(
+        &mut self,
+        vectors: &Vectors,
+        offsets: &[u32],
+        goes_on: &mut dyn FnMut(usize) -> bool,
+    ) -> bool {
         assert!(vectors.len() <= crate::MAX_ROWS, "more than {} rows", crate::MAX_ROWS);
         assert!(offsets.iter().all(|&offset| vectors.live().contains(offset)), "an offset is not live");
         if offsets.is_empty() {
-            return;
+            return true;
         }
         self.take_in(vectors, offsets);
         let mut order = offsets.to_vec();
@@ -75,20 +92,25 @@ impl Hnsw {
         self.unchecked = self.unchecked.saturating_add(order.len());
         let kept_out = if is_bulk { self.rows_to_keep_out(vectors, order.len()) } else { 0 };
         let (first, last) = order.split_at(order.len() - kept_out);
-        self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), progress);
+        if !self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), goes_on) {
+            return false;
+        }
         self.link_products(vectors, first);
         if !last.is_empty() {
             self.connect(vectors);
             self.calibrate(vectors, last);
             let before = first.len();
             let plan = |hnsw: &Hnsw, place: usize| hnsw.plan(vectors, last[place]);
-            self.link(vectors, last, before, &plan, &mut |done| progress(before + done));
+            if !self.link(vectors, last, before, &plan, &mut |done| goes_on(before + done)) {
+                return false;
+            }
             self.link_products(vectors, last);
         }
         if self.link_missed_rows(vectors) || is_bulk {
             self.connect(vectors);
         }
         self.calibrate_again(vectors);
+        true
     }
 
     pub(super) fn place_in_order(&self, offset: u32) -> (u64, u32) {
@@ -103,15 +125,15 @@ impl Hnsw {
 
     /// Links nodes batch by batch, in the given order; `plan` is asked for the links of the node at a place of it.
     ///
-    /// `before` is how many nodes the same insertion has linked already.
+    /// `before` is how many nodes the same insertion has linked already. Says whether all are linked, which `goes_on` may end.
     pub(super) fn link(
         &mut self,
         vectors: &Vectors,
         order: &[u32],
         before: usize,
         plan: &(impl Fn(&Hnsw, usize) -> Plan + Sync),
-        progress: &mut dyn FnMut(usize),
-    ) {
+        goes_on: &mut dyn FnMut(usize) -> bool,
+    ) -> bool {
         let mut done = 0;
         if self.graph.entry.is_none()
             && let Some(&first) = order.first()
@@ -131,8 +153,11 @@ impl Hnsw {
             };
             self.insert_batch(vectors, &plans);
             done += len;
-            progress(done);
+            if !goes_on(done) {
+                return false;
+            }
         }
+        true
     }
 
     fn insert_batch(&mut self, vectors: &Vectors, plans: &[Plan]) {

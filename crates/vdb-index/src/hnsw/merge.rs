@@ -51,7 +51,7 @@ impl Hnsw {
         let new: Vec<u32> = rest.iter().map(|row| row.offset).collect();
         // All rows at once, so that codes are trained, if they are, before the first row is linked.
         self.take_in(vectors, &coming.iter().map(|row| row.offset).collect::<Vec<u32>>());
-        self.link(vectors, &first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), &mut |_| ());
+        self.link(vectors, &first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), &mut |_| true);
         let plan = |hnsw: &Hnsw, place: usize| {
             let Coming { offset, node } = rest[place];
             let old = other.graph.links(0, node).iter().filter_map(|&link| offsets[link as usize]);
@@ -61,7 +61,7 @@ impl Hnsw {
             }
             hnsw.space.with_row(vectors, offset, Nearby { hnsw, vectors, node: offset, seeds: &seeds })
         };
-        self.link(vectors, &new, first.len(), &plan, &mut |_| ());
+        self.link(vectors, &new, first.len(), &plan, &mut |_| true);
         self.link_products(vectors, &first);
         self.link_products(vectors, &new);
         self.unchecked = self.unchecked.saturating_add(coming.len());

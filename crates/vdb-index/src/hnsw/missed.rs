@@ -51,7 +51,7 @@ impl Hnsw {
             }
             self.drop_tree();
             let plan = |hnsw: &Hnsw, place: usize| hnsw.plan_anew(vectors, missed[place]);
-            self.link(vectors, &missed, linked, &plan, &mut |_| ());
+            self.link(vectors, &missed, linked, &plan, &mut |_| true);
             linked += missed.len();
             (rest, count) = (others, 2 * count);
         }
