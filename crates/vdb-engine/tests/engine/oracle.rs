@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vdb_distance::Distance;
 use vdb_engine::{
-    Condition, Error, NamedVectors, Operation, Payload, Point, PointId, SearchAnswer, StoredPoint, VectorConfig, View,
+    Condition, Error, NamedVectors, Operation, Payload, Point, PointId, SearchAnswer, StoredPoint,
+    VectorConfig, View,
 };
 
 /// Why a batch is refused.
@@ -55,9 +56,11 @@ impl Model {
 
     pub fn drop_vector(&mut self, name: &str) {
         self.fields.remove(name);
-        self.points.values_mut().filter(|stored| stored.point.vectors.contains_key(name)).for_each(|stored| {
-            Arc::make_mut(stored).point.vectors.remove(name);
-        });
+        self.points.values_mut().filter(|stored| stored.point.vectors.contains_key(name)).for_each(
+            |stored| {
+                Arc::make_mut(stored).point.vectors.remove(name);
+            },
+        );
     }
 
     /// These points under the fields of another state: without vectors of fields that are not there, or not the same.
@@ -69,6 +72,16 @@ impl Model {
             }
         }
         Model { fields: other.fields.clone(), next_field: other.next_field, ..model }
+    }
+
+    /// The write that was to be this version became another one.
+    pub fn renumber(&mut self, from: u64, to: u64) {
+        self.points.values_mut().filter(|stored| stored.version == from).for_each(|stored| {
+            Arc::make_mut(stored).version = to;
+        });
+        if self.version == from {
+            self.version = to;
+        }
     }
 
     /// Does the operations, all or none; gives how many did nothing.
@@ -118,8 +131,12 @@ impl Model {
                 }
                 self.change(id, |point| point.vectors.retain(|name, _| !names.contains(name)))?;
             }
-            Operation::SetPayload(id, payload) => self.change(id, |point| point.payload.extend(payload.clone()))?,
-            Operation::OverwritePayload(id, payload) => self.change(id, |point| point.payload = payload.clone())?,
+            Operation::SetPayload(id, payload) => {
+                self.change(id, |point| point.payload.extend(payload.clone()))?
+            }
+            Operation::OverwritePayload(id, payload) => {
+                self.change(id, |point| point.payload = payload.clone())?
+            }
             Operation::DeletePayload(id, keys) => self.change(id, |point| {
                 for key in keys {
                     point.payload.remove(key);
@@ -156,15 +173,22 @@ impl Model {
     }
 
     /// All matching points, nearest first.
-    pub fn nearest(&self, field: &str, query: &[f32], test: Option<Test>) -> Vec<(Distance, f32, &StoredPoint)> {
+    pub fn nearest(
+        &self,
+        field: &str,
+        query: &[f32],
+        test: Option<Test>,
+    ) -> Vec<(Distance, f32, &StoredPoint)> {
         let metric = self.fields[field].config.metric;
-        let matching = self.points.values().filter(|stored| {
-            test.is_none_or(|test| test(&stored.point.id, &stored.point.payload))
-        });
+        let matching = self
+            .points
+            .values()
+            .filter(|stored| test.is_none_or(|test| test(&stored.point.id, &stored.point.payload)));
         let mut nearest: Vec<_> = matching
             .filter_map(|stored| {
-                let value = metric.calculate(query, stored.point.vectors.get(field)?);
-                Some((Distance::from_value(metric, value), value, &**stored))
+                let distance =
+                    Distance::from_value(metric, metric.calculate(query, stored.point.vectors.get(field)?));
+                Some((distance, distance.value(metric), &**stored))
             })
             .collect();
         nearest.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.2.point.id.cmp(&b.2.point.id)));
@@ -174,13 +198,20 @@ impl Model {
     /// Holds everything that a view tells against what it must be, but for searches.
     pub fn check(&self, view: &View) {
         assert_eq!(view.version(), self.version, "version");
-        assert_eq!((view.len(), view.is_empty()), (self.points.len(), self.points.is_empty()), "number of points");
+        assert_eq!(
+            (view.len(), view.is_empty()),
+            (self.points.len(), self.points.is_empty()),
+            "number of points"
+        );
         let fields: Vec<_> = view.vectors().map(|(name, config)| (name.to_owned(), *config)).collect();
         let expected: Vec<_> = self.fields.iter().map(|(name, field)| (name.clone(), field.config)).collect();
         assert_eq!(fields, expected, "vector fields");
         let mut points: Vec<StoredPoint> = view.points().map(Result::unwrap).collect();
         let ids: Vec<PointId> = view.ids().map(Result::unwrap).collect();
-        assert!(ids.iter().eq(points.iter().map(|stored| &stored.point.id)), "ids and points differ in order");
+        assert!(
+            ids.iter().eq(points.iter().map(|stored| &stored.point.id)),
+            "ids and points differ in order"
+        );
         points.sort_by(|a, b| a.point.id.cmp(&b.point.id));
         let expected: Vec<&StoredPoint> = self.points.values().map(|stored| &**stored).collect();
         for (found, expected) in points.iter().zip(&expected) {
@@ -210,16 +241,37 @@ impl Model {
         let mut found = 0;
         let mut last = None;
         for (place, hit) in answer.hits.iter().enumerate() {
-            let Some((distance, value, stored)) = nearest.iter().find(|near| near.2.point.id == hit.id) else {
+            let Some((distance, value, stored)) = nearest.iter().find(|near| near.2.point.id == hit.id)
+            else {
                 panic!("hit {:?} does not match, {of:?}", hit.id);
             };
             assert_eq!(hit.version, stored.version, "version of hit {:?}", hit.id);
-            assert_eq!(hit.value.to_bits(), value.to_bits(), "value of hit {:?}: {}, {value}", hit.id, hit.value);
-            assert_eq!(hit.similarity.to_bits(), distance.similarity().to_bits(), "similarity of hit {:?}", hit.id);
-            assert_eq!(hit.payload.as_ref(), with_payload.then_some(&stored.point.payload), "payload of {:?}", hit.id);
+            assert_eq!(
+                hit.value.to_bits(),
+                value.to_bits(),
+                "value of hit {:?}: {}, {value}",
+                hit.id,
+                hit.value
+            );
+            assert_eq!(
+                hit.similarity.to_bits(),
+                distance.similarity().to_bits(),
+                "similarity of hit {:?}",
+                hit.id
+            );
+            assert_eq!(
+                hit.payload.as_ref(),
+                with_payload.then_some(&stored.point.payload),
+                "payload of {:?}",
+                hit.id
+            );
             match &hit.vectors {
-                Some(vectors) if with_vectors => assert!(same_vectors(vectors, &stored.point.vectors), "{:?}", hit.id),
-                vectors => assert!(!with_vectors && vectors.is_none(), "vectors that nobody asked for, or none"),
+                Some(vectors) if with_vectors => {
+                    assert!(same_vectors(vectors, &stored.point.vectors), "{:?}", hit.id)
+                }
+                vectors => {
+                    assert!(!with_vectors && vectors.is_none(), "vectors that nobody asked for, or none")
+                }
             }
             let order = (*distance, hit.id.clone());
             assert!(last.is_none_or(|last| last < order), "hit {place} is out of order, {of:?}");
@@ -257,5 +309,8 @@ pub fn same_vectors(a: &NamedVectors, b: &NamedVectors) -> bool {
 
 pub fn assert_same(found: &StoredPoint, expected: &StoredPoint) {
     assert_eq!(found, expected);
-    assert!(same_vectors(&found.point.vectors, &expected.point.vectors), "{found:?} is not {expected:?} to the bit");
+    assert!(
+        same_vectors(&found.point.vectors, &expected.point.vectors),
+        "{found:?} is not {expected:?} to the bit"
+    );
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use vdb_distance::{ElementType, Metric};
 use vdb_engine::{
-    CollectionConfig, Condition, Effort, Error, FieldIndex, Operation, Payload, Point, PointId, Search, Settings, StoredPoint,
-    VectorConfig, View,
+    CollectionConfig, Condition, Effort, Error, FieldIndex, Operation, Payload, Point, PointId, Search,
+    Settings, StoredPoint, VectorConfig, View,
 };
 use vdb_index::HnswParams;
 
@@ -102,7 +102,14 @@ impl Workload {
             seed: self.rng.random_range(0..3),
         };
         let index = if self.chance(0.75) { FieldIndex::Hnsw(hnsw) } else { FieldIndex::Flat };
-        let elements = [ElementType::F32, ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16, ElementType::U8];
+        let elements = [
+            ElementType::F32,
+            ElementType::F32,
+            ElementType::F32,
+            ElementType::F16,
+            ElementType::Bf16,
+            ElementType::U8,
+        ];
         let element = elements[self.below(elements.len())];
         let metric = METRICS[self.below(METRICS.len())];
         VectorConfig::new(dim, metric).with_index(index).with_element(element)
@@ -162,8 +169,10 @@ impl Workload {
 
     /// A point that can be taken in.
     pub fn point(&mut self, model: &Model) -> Point {
-        let fields: Vec<_> = model.fields.iter().map(|(name, field)| (name.clone(), field.config.dim)).collect();
-        let vectors = fields.into_iter().filter_map(|(name, dim)| self.chance(0.85).then(|| (name, self.vector(dim))));
+        let fields: Vec<_> =
+            model.fields.iter().map(|(name, field)| (name.clone(), field.config.dim)).collect();
+        let vectors =
+            fields.into_iter().filter_map(|(name, dim)| self.chance(0.85).then(|| (name, self.vector(dim))));
         let vectors = vectors.collect();
         Point { id: self.id(), vectors, payload: self.payload(), expires_at: self.time() }
     }
@@ -182,7 +191,7 @@ impl Workload {
             0 => Condition::Absent,
             1 => Condition::Present,
             2 => Condition::Version(model.points.get(id).map_or(3, |stored| stored.version)),
-            3 => Condition::Version(self.rng.random_range(0..model.version + 2)),
+            3 => Condition::Version(self.rng.random_range(0..=model.version)),
             4 => Condition::Holds(&has_a),
             5 => Condition::Holds(&is_odd),
             _ => Condition::Always,
@@ -203,14 +212,15 @@ impl Workload {
                 Operation::Upsert(point, condition)
             }
             11 => {
-                let vectors = Self::dims(model).into_iter().filter_map(|(name, dim)| {
-                    self.chance(0.7).then(|| (name, self.vector(dim)))
-                });
+                let vectors = Self::dims(model)
+                    .into_iter()
+                    .filter_map(|(name, dim)| self.chance(0.7).then(|| (name, self.vector(dim))));
                 let vectors = vectors.collect();
                 Operation::UpdateVectors(self.known_id(model), vectors)
             }
             12 => {
-                let names = Self::dims(model).into_iter().filter(|_| self.chance(0.5)).map(|field| field.0).collect();
+                let names =
+                    Self::dims(model).into_iter().filter(|_| self.chance(0.5)).map(|field| field.0).collect();
                 Operation::DeleteVectors(self.known_id(model), names)
             }
             13 => Operation::SetPayload(self.known_id(model), self.payload()),
@@ -248,7 +258,11 @@ impl Workload {
             _ => return Operation::DeleteVectors(self.id(), vec!["unknown".to_owned()]),
         }
         point.vectors.insert(name, vector);
-        if self.chance(0.5) { Operation::upsert(point) } else { Operation::UpdateVectors(point.id, point.vectors) }
+        if self.chance(0.5) {
+            Operation::upsert(point)
+        } else {
+            Operation::UpdateVectors(point.id, point.vectors)
+        }
     }
 
     /// A batch. Ids come more than once, and now and then the whole of it is to be refused.
@@ -303,7 +317,8 @@ impl Workload {
             assert!(matches!(error, Error::InvalidQuery { .. }), "{error}");
             return None;
         }
-        let tests: [Option<Test>; 6] = [None, None, Some(a_is_one), Some(is_number), Some(is_never), Some(has_payload)];
+        let tests: [Option<Test>; 6] =
+            [None, None, Some(a_is_one), Some(is_number), Some(is_never), Some(has_payload)];
         let test = tests[self.below(tests.len())];
         let (with_payload, with_vectors) = (self.chance(0.3), self.chance(0.3));
         let mut search = Search::new(&query, k).field(field).effort(effort);
