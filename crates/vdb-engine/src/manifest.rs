@@ -17,6 +17,9 @@ const DEAD_KIND: FileKind = FileKind::new(*b"DEAD");
 const STATE: &str = "state";
 const LIVE: &str = "live";
 
+/// No blob and no record has a greater number, so that numbers can be added to.
+const LAST_NUMBER: u64 = 1 << 62;
+
 /// Metrics by their number in files.
 const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 
@@ -114,6 +117,10 @@ impl Manifest {
     fn read(reader: &mut Reader<'_>) -> Result<Result<Self, String>, CodecError> {
         let (next_blob, log_from) = (reader.u64()?, SeqNo(reader.u64()?));
         let next = reader.u32()?;
+        let numbers = 1..=LAST_NUMBER;
+        if !numbers.contains(&next_blob) || !numbers.contains(&log_from.0) || next == u32::MAX {
+            return Ok(Err(format!("next numbers {next_blob} of a blob, {log_from} of a record, {next} of a field")));
+        }
         let count = reader.u32()?;
         if count as usize > MAX_FIELDS {
             return Ok(Err(format!("{count} vector fields, at most {MAX_FIELDS} are possible")));
@@ -135,7 +142,8 @@ impl Manifest {
         let mut segments = Vec::new();
         for _ in 0..count {
             let (number, rows, live, tombstones) = (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
-            if live > rows || number >= next_blob || tombstones >= next_blob {
+            let is_twice = segments.iter().any(|entry: &SegmentEntry| entry.number == number);
+            if live > rows || number >= next_blob || tombstones >= next_blob || is_twice {
                 return Ok(Err(format!("segment {number}, {live} of {rows} rows, tombstones {tombstones}")));
             }
             segments.push(SegmentEntry { number, rows, live, tombstones });

@@ -5,12 +5,13 @@
 //! parts are taken, in the order (distance, id); so the answer does not depend on which part a point lies in, but for what
 //! the graphs of the parts miss.
 
-use crate::head::HeadView;
+use crate::head::{HeadPoint, HeadView};
 use crate::point::{NamedVectors, Payload, Point, StoredPoint};
 use crate::schema::{Field, Schema, VectorConfig};
 use crate::segment::{Segment, SegmentField, parse};
 use crate::{Error, PointId};
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use vdb_distance::Distance;
 use vdb_index::{Answer, BitSet, FlatScan, Reach, Request};
@@ -233,8 +234,7 @@ impl View {
     fn payload(&self, place: Place) -> Result<Payload, Error> {
         match place {
             Place::Part(number, row) => self.parts[number].segment.payloads.payload(row),
-            Place::Head(number, row) => Ok(parse(&self.heads[number].point(row).payload)
-                .expect("a payload that came in as an object, or from a checked record")),
+            Place::Head(number, row) => self.parsed(self.heads[number].point(row)),
         }
     }
 
@@ -294,13 +294,7 @@ impl View {
         }
         for (number, head) in self.heads.iter().enumerate() {
             let tie_break = |a, b| head.point(a).id.cmp(&head.point(b).id);
-            let allowed = search.filter.map(|filter| {
-                BitSet::from_fn(head.rows() as usize, |row| {
-                    let point = head.point(row);
-                    let payload = || parse(&point.payload).expect("a payload that came in as an object");
-                    head.live().contains(row) && filter(&point.id, &payload())
-                })
-            });
+            let allowed = search.filter.map(|filter| self.passing(head, filter)).transpose()?;
             let request =
                 Request { allowed: allowed.as_ref(), tie_break: &tie_break, ..Request::new(search.query, search.k) };
             let Some(of_head) = head.search(field.number, &request) else { continue };
@@ -328,6 +322,26 @@ impl View {
             })
             .collect::<Result<_, Error>>()?;
         Ok(answer)
+    }
+
+    /// Rows of a head that pass a filter.
+    fn passing(&self, head: &HeadView, filter: Filter<'_>) -> Result<BitSet, Error> {
+        let mut passing = BitSet::new(head.rows() as usize);
+        for row in head.live().iter() {
+            let point = head.point(row);
+            if filter(&point.id, &self.parsed(point)?) {
+                passing.insert(row);
+            }
+        }
+        Ok(passing)
+    }
+
+    /// The payload of a point that came in as an object, or in a record of the log.
+    fn parsed(&self, point: &HeadPoint) -> Result<Payload, Error> {
+        parse(&point.payload).map_err(|error| {
+            let path = Path::new(&*self.collection).join("wal");
+            Error::damaged(&path, "record", format!("the payload of the point {}: {error}", point.id))
+        })
     }
 
     fn check(&self, field: &Field, search: &Search<'_>) -> Result<(), Error> {

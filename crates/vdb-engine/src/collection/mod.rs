@@ -344,7 +344,8 @@ impl Collection {
             self.unsynced.store(true, Ordering::Relaxed);
         }
         if is_full {
-            self.make_room_soon()?;
+            // This write is done; what fails is tried again with the next one, which is told.
+            let _ = self.make_room_soon();
         }
         Ok(Written { version: seq.0, skipped })
     }
@@ -426,14 +427,17 @@ impl Collection {
         let mut manifest = current.manifest.clone();
         change(&mut manifest.schema)?;
         let schema = Arc::new(manifest.schema.clone());
+        // A state that holds a write which failed is made again first.
+        drop(self.state_under(&mut current)?);
         self.publish_manifest(&mut current, manifest)?;
-        let mut state = self.lock_state();
+        let mut state = self.state_under(&mut current)?;
         state.schema = schema;
         state.generation += 1;
         let (seq, view) = (state.applied, state.view());
         drop(state);
         drop(current);
-        self.commit(seq, Durability::None)?;
+        // Whoever wrote a record that fails now is told; the fields are there.
+        let _ = self.commit(seq, Durability::None);
         self.publish(view)
     }
 
@@ -526,7 +530,8 @@ impl Collection {
         let mut state = self.lock_state();
         let read = if is_new { Err(Error::NoSuchCollection { collection: String::new() }) } else { state.read_log(&mut **log) };
         match read {
-            Ok(0) => return Ok(false),
+            // Records may have been read before an error, too, the last time.
+            Ok(_) if state.applied.0 == before => return Ok(false),
             Ok(_) => {}
             Err(error) if is_new || matches!(error, Error::Storage(StorageError::Trimmed { .. })) => {
                 let known: Vec<_> = state.parts.iter().map(|part| Arc::clone(&part.segment)).collect();

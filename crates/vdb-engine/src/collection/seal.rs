@@ -137,7 +137,8 @@ impl Collection {
     ) -> Result<(), Error> {
         let mut current = self.current();
         let mut manifest = current.manifest.clone();
-        let written = self.write_left(&mut manifest, left);
+        let left = self.with_merged(&manifest, left)?;
+        let written = self.write_left(&mut manifest, &left);
         let published = written.and_then(|tombstones| {
             let rows = head.len() as u64;
             manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
@@ -177,12 +178,28 @@ impl Collection {
         self.publish(view)
     }
 
+    /// Which rows are left, of a segment that a merge has made meanwhile, too: what its manifest says of it may be older than the
+    /// records that this one leaves behind. Merges wait as long as the caller holds the manifest's lock.
+    fn with_merged(&self, manifest: &Manifest, left: &[Left]) -> Result<Vec<Left>, Error> {
+        let mut left = left.to_vec();
+        let is_known = |left: &[Left], number: u64| left.iter().any(|(own, _)| *own == number);
+        if manifest.segments.iter().any(|entry| !is_known(&left, entry.number)) {
+            let state = self.lock_state();
+            let until = state.applied;
+            let now: Vec<Left> = state.left().filter(|(number, _)| !is_known(&left, *number)).collect();
+            drop(state);
+            left.extend(now);
+            // Rows of which it says that they are gone must be gone for good.
+            self.commit(until, Durability::Sync)?;
+        }
+        Ok(left)
+    }
+
     /// Writes which rows are left of those segments of a manifest of which it says otherwise. Gives the numbers of the
     /// blobs, which are to be [finished](Self::blob_is_finished) after the manifest is published.
     pub(super) fn write_left(&self, manifest: &mut Manifest, left: &[Left]) -> Result<Vec<u64>, Error> {
         let mut numbers = Vec::new();
         for entry in &mut manifest.segments {
-            // A segment that a merge made meanwhile is as of a later time already.
             let Some((_, rows)) = left.iter().find(|(number, _)| *number == entry.number) else { continue };
             if rows.count() as u64 == entry.live {
                 continue;

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use vdb_distance::ElementType;
 use vdb_index::{BitSet, RowMask};
-use vdb_storage::{Backend, LogReader, SeqNo};
+use vdb_storage::{Backend, LogReader, SeqNo, StorageError};
 
 /// The longest id of a text, in bytes.
 const MAX_ID_BYTES: usize = 4_096;
@@ -95,11 +95,32 @@ impl State {
                 let path = Path::new(&*self.collection).join("wal");
                 Error::damaged(&path, "record", format!("record {seq}: {reason}"))
             })?;
+            self.check(seq, &effects)?;
             let reserved = self.budget.take(effects.iter().map(Effect::head_bytes).sum());
             self.apply(seq, effects, reserved)?;
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Whether the fields take the vectors of a record.
+    fn check(&self, seq: SeqNo, effects: &[Effect]) -> Result<(), Error> {
+        for effect in effects {
+            let Effect::Put(put) = effect else { continue };
+            for (number, values) in &put.vectors {
+                let path = Path::new(&*self.collection).join("wal");
+                if *number >= self.schema.next {
+                    // A field that came after the manifest was read: there is a newer one.
+                    return Err(StorageError::Trimmed { path, wanted: seq }.into());
+                }
+                let dim = self.schema.by_number(*number).map_or(values.len(), |field| field.config.dim);
+                if values.len() != dim {
+                    let reason = format!("record {seq}: a vector of {} values, expected {dim}", values.len());
+                    return Err(Error::damaged(&path, "record", reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The points that came so far are to be sealed, and what comes goes into another head. Gives the last record of theirs.

@@ -1,12 +1,14 @@
 //! Which collections a database has, and in which folders. `docs/format.md`, "Catalogue", has the byte table.
 
 use crate::Error;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use vdb_storage::codec::{CodecError, Encode, Reader};
 use vdb_storage::{ContainerReader, ContainerWriter, FileKind, Region, StorageError};
 
 const KIND: FileKind = FileKind::new(*b"CATA");
+/// No folder has a greater number, so that numbers can be added to.
+const LAST_FOLDER: u64 = 1 << 62;
 const COLLECTIONS: &str = "collections";
 
 /// The collections by name, each with the number of its folder.
@@ -40,6 +42,12 @@ impl Catalogue {
         let mut reader = Reader::new(&bytes);
         let catalogue = Self::read(&mut reader).map_err(StorageError::decode(name, COLLECTIONS))?;
         reader.finish().map_err(StorageError::decode(name, COLLECTIONS))?;
+        let numbers: BTreeSet<u64> = catalogue.folders.values().copied().collect();
+        let is_possible = catalogue.next <= LAST_FOLDER && numbers.last().is_none_or(|last| *last < catalogue.next);
+        if !is_possible || numbers.len() < catalogue.folders.len() {
+            let reason = format!("folders {:?}, the next one {}", catalogue.folders, catalogue.next);
+            return Err(Error::damaged(name, COLLECTIONS, reason));
+        }
         Ok(catalogue)
     }
 

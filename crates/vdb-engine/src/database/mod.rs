@@ -226,6 +226,8 @@ impl Database {
             store.create()?;
             let lock = store.lock()?;
             store.remove_temporaries()?;
+            // The writer before may have ended before its catalogue was durable; this one goes on from it.
+            options.files.sync_folder(folder).map_err(vdb_storage::StorageError::io(folder))?;
             Some(Arc::new(lock))
         } else {
             None
@@ -430,7 +432,10 @@ impl Database {
         let before = state.number;
         state.number = self.store.manifests().publish(before, &catalogue.encode())?;
         state.catalogue = catalogue;
-        self.store.manifests().remove(before)?;
+        // It is done; what is not removed now is after the next one.
+        let manifests = self.store.manifests();
+        let older = manifests.numbers().unwrap_or_default().into_iter().filter(|number| *number < state.number);
+        older.for_each(|number| drop(manifests.remove(number)));
         Ok(())
     }
 
@@ -457,6 +462,8 @@ impl Database {
                 });
                 (state.number, state.catalogue, is_new) = (number, catalogue, true);
             }
+            // What could not be read, perhaps can be now.
+            state.slots.retain(|_, slot| matches!(slot, Slot::Open(_)));
         }
         self.open_collections()?;
         let open: Vec<Arc<Collection>> = self.open_ones();

@@ -40,6 +40,8 @@ struct End {
     first: SeqNo,
     /// That file, when it is this writer's.
     current: Option<Current>,
+    /// That file is another writer's, which perhaps only handed it to the operating system.
+    is_inherited: bool,
     buffer: Vec<u8>,
 }
 
@@ -105,8 +107,16 @@ impl Wal {
         file_bytes: u64,
     ) -> Result<Self, StorageError> {
         let mut numbers = numbers(&*files, &folder)?;
-        let mut end = End { number: 0, length: 0, first: SeqNo::FIRST, current: None, buffer: Vec::new() };
+        let mut end = End {
+            number: 0,
+            length: 0,
+            first: SeqNo::FIRST,
+            current: None,
+            is_inherited: false,
+            buffer: Vec::new(),
+        };
         let mut next = at_least.max(SeqNo::FIRST);
+        let mut durable = None;
         if let Some(&last) = numbers.last()
             && OpenFile::open(&*files, &folder, last, true)?.is_none()
         {
@@ -122,15 +132,17 @@ impl Wal {
             let mut reader = WalReader::of_file(Arc::clone(&files), folder.clone(), open)?;
             while reader.read()?.is_some() {}
             let (length, seen) = reader.end();
-            (end.number, end.length) = (last, length);
+            (end.number, end.length, end.is_inherited) = (last, length, true);
             next = next.max(first).max(seen.next());
+            // What was read is not durable for that; files before it are.
+            durable = Some(first);
         }
         end.first = next;
         let queue = Queue {
             waiting: Vec::new(),
             next,
             written: next,
-            durable: next,
+            durable: durable.unwrap_or(next),
             wanted: SeqNo(0),
             failed: Vec::new(),
             stopped: None,
@@ -170,7 +182,7 @@ impl Wal {
         let written = queue.written;
         if queue.durable < written && wanted >= queue.durable {
             drop(queue);
-            let outcome = end.sync();
+            let outcome = self.sync_inherited(end).and_then(|()| end.sync());
             queue = self.queue();
             match outcome {
                 Ok(()) => queue.durable = written,
@@ -214,23 +226,24 @@ impl Wal {
         }
     }
 
+    /// Makes the file durable that another writer left.
+    fn sync_inherited(&self, end: &mut End) -> Result<(), Failure> {
+        if end.is_inherited {
+            let path = self.folder.join(file_name(end.number));
+            let synced = self.files.open_to_write(&path).and_then(|file| file.sync());
+            synced.map_err(|error| Failure::new(&path, &error))?;
+            end.is_inherited = false;
+        }
+        Ok(())
+    }
+
     /// Begins the next file. The one before is durable first, since the new one's header tells how far it is valid.
     fn begin_file(&self, end: &mut End, first: SeqNo) -> Result<(), Trouble> {
         let unknown = |path: &Path| {
             let path = path.to_owned();
             move |error: io::Error| Trouble::Unknown(Failure::new(&path, &error))
         };
-        match &mut end.current {
-            Some(_) => end.sync().map_err(Trouble::Unknown)?,
-            None if end.number > 0 => {
-                // Another writer's, which perhaps only handed it to the operating system.
-                let path = self.folder.join(file_name(end.number));
-                let file = self.files.open_to_write(&path);
-                let file = file.map_err(|error| Trouble::Refused(Failure::new(&path, &error)))?;
-                file.sync().map_err(unknown(&path))?;
-            }
-            None => {}
-        }
+        self.sync_inherited(end).and_then(|()| end.sync()).map_err(Trouble::Unknown)?;
         let number = end.number + 1;
         let path = self.folder.join(file_name(number));
         let salt = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
