@@ -123,6 +123,12 @@ pub enum Error {
         /// What the operating system answered.
         source: std::io::Error,
     },
+    /// A write to a collection whose database was closed.
+    #[error("collection {collection:?}: its database was closed: open it again")]
+    Closed {
+        /// The collection.
+        collection: String,
+    },
     /// A write to what was opened to read only.
     #[error("collection {collection:?} was opened to read only")]
     ReadOnly {

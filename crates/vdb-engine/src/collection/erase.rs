@@ -1,7 +1,8 @@
 //! Erasing: points are deleted, and then every file that holds anything of them is written anew or removed.
 
+use super::merge::plan;
 use super::state::LivePart;
-use super::{Collection, Durability};
+use super::{Collection, Durability, lock};
 use crate::manifest::Manifest;
 use crate::point::Operation;
 use crate::segment::Segment;
@@ -54,17 +55,18 @@ impl Collection {
         let holds = |segment: &Segment| {
             ids.iter().try_fold(false, |found, id| Ok::<_, Error>(found || segment.ids.find(id)?.is_some()))
         };
+        let _turns = (lock(&self.merging), lock(&self.indexing));
         let mut rewritten = 0;
         loop {
             let mut failed = None;
-            let is_done = !self.merge_by(|state| {
-                let part = state.parts.iter().find(|part: &&LivePart| {
+            let is_done = !self.merge_by(|free, _| {
+                let part = free.iter().find(|part: &&&LivePart| {
                     holds(&part.segment).unwrap_or_else(|error| {
                         failed = Some(error);
                         false
                     })
                 });
-                part.map(|part| self.plan(&[part]))
+                part.map(|part| plan(&[part]))
             })?;
             if let Some(error) = failed {
                 return Err(error);

@@ -3,8 +3,8 @@
 //! Where a large graph is among them and the others are worth it, its graph is copied and theirs are inserted, so that no
 //! link is looked for twice. What is gone from the large one leaves places, which others take.
 
-use super::state::{LivePart, State};
-use super::{Collection, Durability, lock};
+use super::state::{Left, LivePart, State};
+use super::{Collection, lock};
 use crate::budget::Reserved;
 use crate::manifest::SegmentEntry;
 use crate::schema::{Field, FieldIndex, Schema};
@@ -14,12 +14,14 @@ use crate::{Error, PointId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use vdb_index::{BitSet, Hnsw, RowMask, Vectors};
+use vdb_index::{BitSet, Hnsw, Vectors};
 use vdb_storage::SeqNo;
 
-/// A graph is copied to take others in when it has at most this many times their points: a copied point costs about a
-/// hundredth of an inserted one, and the file is written anew.
-const COPIED_PER_INSERTED: usize = 16;
+/// A segment is merged with smaller ones that hold at least one in so many points of it together: its points are copied, for
+/// about a hundredth of what linking them takes, and written to a file anew.
+const COPIED_PER_MERGED: usize = 4;
+/// Points that get a graph together at most: so that the next ones do not wait for long.
+const MOST_INDEXED: usize = 1 << 16;
 /// A segment is written anew when this share of its rows is gone.
 const DEAD_SHARE: usize = 5;
 /// Fewer dead rows are worth nothing.
@@ -56,11 +58,54 @@ impl Job {
 }
 
 /// Segments that are to become one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     inputs: Vec<Part>,
     /// The input whose graph is copied.
     base: Option<usize>,
+}
+
+impl Plan {
+    fn numbers(&self) -> Vec<u64> {
+        self.inputs.iter().map(|part| part.segment.number).collect()
+    }
+}
+
+/// How to merge these.
+pub(super) fn plan(inputs: &[&LivePart]) -> Plan {
+    // In the order in which their points came.
+    let mut inputs: Vec<&LivePart> = inputs.to_vec();
+    inputs.sort_by_key(|part| part.segment.number);
+    let live: Vec<usize> = inputs.iter().map(|part| part.mask.current().count()).collect();
+    let points: usize = live.iter().sum();
+    let graphs = (0..inputs.len()).filter(|&input| inputs[input].segment.has_graph());
+    // All places must be taken again, and the work be worth it.
+    let base = graphs.max_by_key(|&input| live[input]).filter(|&input| {
+        inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows()
+    });
+    let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
+    Plan { inputs: inputs.iter().map(part).collect(), base }
+}
+
+/// Segments that a merge has, until this is dropped.
+struct InUse<'a> {
+    collection: &'a Collection,
+    numbers: Vec<u64>,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut in_use = lock(&self.collection.in_use);
+        self.numbers.iter().for_each(|number| {
+            in_use.remove(number);
+        });
+    }
+}
+
+/// The state that a merge began with.
+struct Begun {
+    applied: SeqNo,
+    epoch: u64,
 }
 
 /// Where a row comes from: the input and its row.
@@ -78,12 +123,35 @@ impl Collection {
         lock(&self.job).clone()
     }
 
-    /// Seals and merges what is due; says whether there was anything.
+    /// Seals, builds graphs and merges where it is due; says whether there was anything.
     ///
     /// # Errors
     /// [`Error::Storage`]: nothing is lost, and it is tried again at the next time.
     pub fn maintain(&self) -> Result<bool, Error> {
-        Ok(self.seal_due()? | self.merge_due()?)
+        Ok(self.seal_due()? | self.index_due()? | self.merge_due()?)
+    }
+
+    /// Gives segments without a graph one, where they are to have one; says whether there were any.
+    ///
+    /// # Errors
+    /// As [`maintain`](Self::maintain).
+    pub fn index_due(&self) -> Result<bool, Error> {
+        let _turn = lock(&self.indexing);
+        self.merge_by(|free, state| {
+            let mut points = 0;
+            let bare = free.iter().filter(|part| part.segment.lacks_graph(&state.schema, 1));
+            let fits = |part: &&&LivePart| {
+                points += part.mask.current().count();
+                points <= MOST_INDEXED
+            };
+            let inputs: Vec<&LivePart> = bare.take_while(fits).copied().collect();
+            let points: usize = inputs.iter().map(|part| part.mask.current().count()).sum();
+            // One that is too large to be taken with others is taken alone.
+            match free.iter().find(|part| self.lacks_graph(state, part)) {
+                Some(part) if points < self.settings.least_graph_rows => Some(plan(&[part])),
+                _ => (points >= self.settings.least_graph_rows).then(|| plan(&inputs)),
+            }
+        })
     }
 
     /// Runs a merge that is due; says whether there was one.
@@ -91,7 +159,8 @@ impl Collection {
     /// # Errors
     /// As [`maintain`](Self::maintain).
     pub fn merge_due(&self) -> Result<bool, Error> {
-        self.merge_by(|state| self.due(state))
+        let _turn = lock(&self.merging);
+        self.merge_by(|free, _| self.due(free))
     }
 
     /// Seals what is in memory, and merges all segments into one that has no dead rows and a graph for every field that is to
@@ -101,7 +170,15 @@ impl Collection {
     /// As [`maintain`](Self::maintain).
     pub fn optimize(&self) -> Result<(), Error> {
         self.seal()?;
-        while self.merge_by(|state| self.all(state))? {}
+        let _turns = (lock(&self.merging), lock(&self.indexing));
+        self.merge_by(|free, state| {
+            let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
+            match free {
+                [] => None,
+                [one] if is_clean(one) && !self.lacks_graph(state, one) => None,
+                _ => Some(plan(free)),
+            }
+        })?;
         Ok(())
     }
 
@@ -110,90 +187,53 @@ impl Collection {
     }
 
     /// The merge that is due, if one is.
-    fn due(&self, state: &State) -> Option<Plan> {
+    fn due(&self, free: &[&LivePart]) -> Option<Plan> {
         let live = |part: &LivePart| part.mask.current().count();
-        let parts = &state.parts;
-        let is_wanting = |part: &&LivePart| {
+        let is_wanting = |part: &&&LivePart| {
             let dead = part.segment.rows() - live(part);
             dead >= LEAST_DEAD && dead * DEAD_SHARE >= part.segment.rows()
         };
-        if let Some(part) = parts.iter().find(is_wanting) {
-            return Some(self.plan(&[part]));
+        if let Some(part) = free.iter().find(is_wanting) {
+            return Some(plan(&[part]));
         }
-        let is_bare = |part: &&LivePart| !part.segment.has_graph();
-        let bare: Vec<&LivePart> = parts.iter().filter(is_bare).collect();
-        let bare_points: usize = bare.iter().map(|part| live(part)).sum();
-        let wants_graph = state.schema.fields.iter().any(|field| matches!(field.config.index, FieldIndex::Hnsw(_)));
-        if wants_graph && bare_points >= self.settings.merge_rows || parts.iter().any(|part| self.lacks_graph(state, part) && live(part) >= self.settings.merge_rows) {
-            let mut inputs = bare;
-            let mut graphs: Vec<&LivePart> = parts.iter().filter(|part| part.segment.has_graph()).collect();
-            graphs.sort_by_key(|part| live(part));
-            let mut points = bare_points;
-            for graph in graphs {
-                let many = live(graph) > COPIED_PER_INSERTED * points || live(graph) + points > MOST_POINTS;
-                if many && parts.len() <= self.settings.most_segments {
-                    break;
-                }
-                points += live(graph);
-                inputs.push(graph);
-            }
-            return Some(self.plan(&inputs));
-        }
-        if parts.len() <= self.settings.most_segments {
+        if free.len() <= self.settings.most_segments {
             return None;
         }
         // The smaller ones, as long as each is not much larger than those before together.
-        let mut order: Vec<&LivePart> = parts.iter().collect();
+        let mut order: Vec<&LivePart> = free.to_vec();
         order.sort_by_key(|part| live(part));
         let mut inputs: Vec<&LivePart> = Vec::new();
         let mut points = 0;
         for part in order {
-            if inputs.len() >= 2 && live(part) > 2 * points {
+            let is_large = live(part) > COPIED_PER_MERGED * points || live(part) + points > MOST_POINTS;
+            if inputs.len() >= 2 && is_large {
                 break;
             }
             points += live(part);
             inputs.push(part);
         }
-        Some(self.plan(&inputs))
+        Some(plan(&inputs))
     }
 
-    /// The merge of everything, unless there is nothing to gain.
-    fn all(&self, state: &State) -> Option<Plan> {
-        let inputs: Vec<&LivePart> = state.parts.iter().collect();
-        let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
-        match inputs[..] {
-            [] => None,
-            [one] if is_clean(one) && !self.lacks_graph(state, one) => None,
-            _ => Some(self.plan(&inputs)),
-        }
-    }
-
-    /// How to merge these.
-    pub(super) fn plan(&self, inputs: &[&LivePart]) -> Plan {
-        // In the order in which their points came.
-        let mut inputs: Vec<&LivePart> = inputs.to_vec();
-        inputs.sort_by_key(|part| part.segment.number);
-        let live: Vec<usize> = inputs.iter().map(|part| part.mask.current().count()).collect();
-        let points: usize = live.iter().sum();
-        let largest = (0..inputs.len()).filter(|&input| inputs[input].segment.has_graph()).max_by_key(|&input| live[input]);
-        // All places must be taken again, and half of the work be saved.
-        let base = largest.filter(|&input| {
-            inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows() && 2 * live[input] >= points / 2
-        });
-        let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
-        Plan { inputs: inputs.iter().map(part).collect(), base }
-    }
-
-    pub(super) fn merge_by(&self, choose: impl FnOnce(&State) -> Option<Plan>) -> Result<bool, Error> {
+    /// Runs the merge that `choose` wants of the segments that no other merge has. The caller has the turn.
+    pub(super) fn merge_by(
+        &self,
+        choose: impl FnOnce(&[&LivePart], &State) -> Option<Plan>,
+    ) -> Result<bool, Error> {
         self.log()?;
-        let _turn = lock(&self.merging);
         let state = self.state()?;
-        let Some(plan) = choose(&state) else { return Ok(false) };
-        let (until, schema) = (state.applied, Arc::clone(&state.schema));
+        let (plan, _in_use) = {
+            let mut in_use = lock(&self.in_use);
+            let is_free = |part: &&LivePart| !in_use.contains(&part.segment.number);
+            let free: Vec<&LivePart> = state.parts.iter().filter(is_free).collect();
+            let Some(plan) = choose(&free, &state) else { return Ok(false) };
+            in_use.extend(plan.numbers());
+            (plan.clone(), InUse { collection: self, numbers: plan.numbers() })
+        };
+        let begun = Begun { applied: state.applied, epoch: state.epoch };
+        let schema = Arc::clone(&state.schema);
         drop(state);
         let _reserved = self.reserve_merge(&plan, &schema)?;
-        // Rows that are left out must be gone for good.
-        self.commit(until, Durability::Sync)?;
         let merged = self.build(&plan, &schema);
         *lock(&self.job) = None;
         // Given up: there is another time.
@@ -202,13 +242,12 @@ impl Collection {
         let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged));
         let Merged { origins, .. } = merged;
         plan.inputs.iter().for_each(|part| part.segment.evict());
-        let finished = written.and_then(|()| self.finish_merge(&plan, &origins, number));
+        let finished = written.and_then(|()| self.finish_merge(&plan, &begun, &origins, number));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
-        finished?;
-        drop(plan);
+        let finished = finished?;
         self.collect_garbage()?;
         self.room.notify_all();
-        Ok(true)
+        Ok(finished)
     }
 
     /// The memory that a merge takes. Pinned segments make room for it.
@@ -272,10 +311,27 @@ impl Collection {
                     hnsw.free_deleted(&left);
                     drop(left);
                     part.segment.evict();
-                    let is_new = |row: &u32| origins[*row as usize].0 as usize != base && vectors.live().contains(*row);
-                    let new: Vec<u32> = (0..origins.len() as u32).filter(is_new).collect();
-                    let done = part.live.count();
-                    is_whole &= hnsw.insert_while(&vectors, &new, &mut |linked| goes_on(done + linked));
+                    let mut done = part.live.count();
+                    for input in (0..plan.inputs.len()).filter(|input| *input != base) {
+                        let is_own = |row: &u32| origins[*row as usize].0 as usize == input && vectors.live().contains(*row);
+                        let rows: Vec<u32> = (0..origins.len() as u32).filter(is_own).collect();
+                        let own = plan.inputs[input].segment.field(field.number);
+                        match own.and_then(|own| own.hnsw.as_ref()) {
+                            Some(other) => {
+                                let mut places = vec![None; plan.inputs[input].segment.rows()];
+                                rows.iter().for_each(|row| places[origins[*row as usize].1 as usize] = Some(*row));
+                                hnsw.merge(&vectors, other, &places);
+                                is_whole &= goes_on(done + rows.len());
+                            }
+                            None => {
+                                is_whole &= hnsw.insert_while(&vectors, &rows, &mut |linked| goes_on(done + linked));
+                            }
+                        }
+                        if !is_whole {
+                            return Ok(None);
+                        }
+                        done += rows.len();
+                    }
                     hnsw
                 }
                 _ => {
@@ -313,38 +369,52 @@ impl Collection {
         write(self.backend.blobs(), number, &content)
     }
 
-    fn finish_merge(&self, plan: &Plan, origins: &[Origin], number: Option<u64>) -> Result<(), Error> {
-        let gone = |state: &State| rows_left(state, plan, origins);
+    /// Publishes the merged segment; says whether it did, which it does not when the state was made again meanwhile.
+    fn finish_merge(
+        &self,
+        plan: &Plan,
+        begun: &Begun,
+        origins: &[Origin],
+        number: Option<u64>,
+    ) -> Result<bool, Error> {
+        // As long as this is held, no head becomes a segment, and the state is not made again.
         let mut current = self.current();
-        let state = self.state_under(&mut current)?;
-        let (left, until) = (gone(&state), state.applied);
+        while current.manifest.log_from <= begun.applied {
+            if self.lock_state().epoch != begun.epoch {
+                return Ok(false);
+            }
+            // Points that were replaced before the merge began are not in it; what replaced them has to be in the manifest.
+            drop(current);
+            self.seal()?;
+            current = self.current();
+        }
+        let rows_of = |left: &[Left]| rows_left(left, plan, origins);
+        let state = self.lock_state();
+        if state.epoch != begun.epoch {
+            return Ok(false);
+        }
+        let left = number.map(|number| (number, Arc::new(rows_of(&state.sealed))));
         drop(state);
-        self.commit(until, Durability::Sync)?;
+        let numbers = plan.numbers();
         let mut manifest = current.manifest.clone();
-        let is_input = |number: u64| plan.inputs.iter().any(|part| part.segment.number == number);
-        manifest.segments.retain(|entry| !is_input(entry.number));
+        manifest.segments.retain(|entry| !numbers.contains(&entry.number));
         let rows = origins.len() as u64;
         manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
-        let left = number.map(|number| (number, Arc::new(left)));
         let tombstones = self.write_left(&mut manifest, left.as_slice())?;
         let published = self.publish_manifest(&mut current, manifest);
         tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
         published?;
-        let opened = number.map(|number| Segment::open(self.backend.blobs(), number, &current.manifest.schema));
-        let opened = opened.transpose();
+        let open = |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
+        let opened = number.map(open).transpose();
         let mut state = self.lock_state();
+        // What cannot be opened is tried again from the manifest.
         let opened = opened.inspect_err(|_| self.commits.lock().failed = true)?;
-        if let Some(segment) = opened {
-            let rows = gone(&state);
-            state.parts.push(LivePart { segment: Arc::new(segment), mask: RowMask::new(rows) });
-        }
-        state.parts.retain(|part| !is_input(part.segment.number));
-        state.generation += 1;
+        state.exchange(&numbers, opened, &rows_of);
         let view = state.view();
         drop(state);
         drop(current);
-        self.commit(SeqNo(view.version), Durability::None)?;
-        self.publish(view)
+        self.publish(view)?;
+        Ok(true)
     }
 }
 
@@ -430,23 +500,19 @@ fn collected(plan: &Plan, origins: &[Origin], field: &Field) -> Vectors {
     vectors
 }
 
-/// Which rows of the merged segment are left: those that were not taken away since the merge began.
-fn rows_left(state: &State, plan: &Plan, origins: &[Origin]) -> BitSet {
-    let now: Vec<Option<&BitSet>> = plan
-        .inputs
-        .iter()
-        .map(|input| {
-            let part = state.parts.iter().find(|part| part.segment.number == input.segment.number);
-            let part = part.expect("only merges take segments away, and one runs at a time");
-            let now = part.mask.current();
-            (now.count() != input.live.count()).then_some(&**now)
-        })
-        .collect();
-    if now.iter().all(Option::is_none) {
+/// Which rows of the merged segment are left, by what is left of the inputs.
+fn rows_left(left: &[Left], plan: &Plan, origins: &[Origin]) -> BitSet {
+    let left_of = |part: &Part| {
+        let of_input = left.iter().find(|(number, _)| *number == part.segment.number);
+        let (_, rows) = of_input.expect("a merge has its segments to itself");
+        (rows.count() != part.live.count()).then_some(&**rows)
+    };
+    let left: Vec<Option<&BitSet>> = plan.inputs.iter().map(left_of).collect();
+    if left.iter().all(Option::is_none) {
         return BitSet::all(origins.len());
     }
     BitSet::from_fn(origins.len(), |row| {
         let (input, from) = origins[row as usize];
-        now[input as usize].is_none_or(|now| now.contains(from))
+        left[input as usize].is_none_or(|left| left.contains(from))
     })
 }

@@ -12,10 +12,11 @@
 //! the mutex; deletes that happened meanwhile are carried over. The mutex is never held during a call to the disk, but for
 //! the append, which is one to memory.
 //!
-//! A manifest holds the effects of all records before its `log_from`. It may hold deletes of later ones; making those again
-//! changes nothing.
+//! A manifest holds exactly what the records before its `log_from` made. So sealing captures which rows are left when it
+//! freezes the head, and a merge, which leaves out what was replaced when it began, publishes only when a head with what
+//! replaced it has been sealed.
 //!
-//! Order of locks: sealing or merging, manifest, state, commits.
+//! Order of locks: gate, merging, indexing, sealing, manifest, state, commits.
 
 mod commits;
 mod erase;
@@ -43,7 +44,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use vdb_storage::files::LockGuard;
 use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, collect};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
@@ -72,9 +72,8 @@ pub struct Settings {
     pub seal_bytes: u64,
     /// Segments of fewer points have no graph, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
-    /// So many points without a graph are merged into one. Default 20,000.
-    pub merge_rows: usize,
-    /// Writers wait while so many points have no graph, so that searches stay fast. Default 150,000.
+    /// Writers wait while so many points have no graph, so that searches stay fast, and are slowed down from half of it on.
+    /// Default 65,536.
     pub most_unindexed: usize,
     /// Segments that a search goes through at most, about. Default 6.
     pub most_segments: usize,
@@ -88,9 +87,8 @@ impl Default for Settings {
             seal_points: 16_384,
             seal_bytes: 32 << 20,
             least_graph_rows: 4_096,
-            merge_rows: 20_000,
-            most_unindexed: 150_000,
-            most_segments: 6,
+            most_unindexed: 65_536,
+            most_segments: 8,
             kept_manifests: 0,
         }
     }
@@ -141,8 +139,6 @@ pub struct Collection {
     backend: Arc<dyn Backend>,
     settings: Settings,
     budget: Arc<Budget>,
-    /// Another process cannot write as long as this one could.
-    _lock: Option<Lock>,
     /// Writers pass it together; who keeps all of them out, alone.
     gate: RwLock<()>,
     /// `None` when opened to read only.
@@ -156,7 +152,10 @@ pub struct Collection {
     commits: Commits,
     published: ArcSwap<View>,
     sealing: Mutex<()>,
+    indexing: Mutex<()>,
     merging: Mutex<()>,
+    /// Segments that merges have.
+    in_use: Mutex<BTreeSet<u64>>,
     job: Mutex<Option<Job>>,
     blobs: Mutex<BlobNumbers>,
     /// Whether somebody seals and merges in the background: then writers wait for room, else they make it.
@@ -170,6 +169,8 @@ pub struct Collection {
     dropped: AtomicBool,
     /// Merges are to give up.
     is_closing: AtomicBool,
+    /// The database was closed; what is here can be read still.
+    closed: AtomicBool,
     /// Whether anybody has searched; nothing is pinned before.
     searched: AtomicBool,
 }
@@ -179,12 +180,8 @@ pub struct Collection {
 pub(crate) struct Surroundings {
     pub(crate) budget: Arc<Budget>,
     pub(crate) wake: Wake,
-    /// Only of a database that writes.
-    pub(crate) lock: Option<Lock>,
+    pub(crate) writes: bool,
 }
-
-/// Held by whoever may write to the database.
-pub(crate) type Lock = Arc<Box<dyn LockGuard>>;
 
 /// Called when there is something to seal or to merge.
 #[derive(Clone)]
@@ -222,7 +219,7 @@ impl Collection {
         Ok(())
     }
 
-    /// Opens the collection of a store, to write when there is a lock.
+    /// Opens the collection of a store.
     ///
     /// # Errors
     /// What is damaged, or cannot be read.
@@ -232,8 +229,7 @@ impl Collection {
         settings: Settings,
         surroundings: Surroundings,
     ) -> Result<Self, Error> {
-        let Surroundings { budget, wake, lock } = surroundings;
-        let writes = lock.is_some();
+        let Surroundings { budget, wake, writes } = surroundings;
         let name: Arc<str> = name.into();
         let (current, state, reader) = load(&budget, &name, &*backend, &[])?;
         let log = if writes { Some(backend.open_log(state.applied.next())?) } else { None };
@@ -242,7 +238,6 @@ impl Collection {
         let collection = Self {
             name,
             gate: RwLock::default(),
-            _lock: lock,
             settings,
             budget,
             log,
@@ -253,7 +248,9 @@ impl Collection {
             commits: Commits::default(),
             published,
             sealing: Mutex::default(),
+            indexing: Mutex::default(),
             merging: Mutex::default(),
+            in_use: Mutex::default(),
             job: Mutex::default(),
             blobs: Mutex::new(blobs),
             background: AtomicBool::new(false),
@@ -262,6 +259,7 @@ impl Collection {
             unsynced: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             searched: AtomicBool::new(false),
             backend,
         };
@@ -319,9 +317,9 @@ impl Collection {
     /// [`Error::Storage`]: with [`StorageError::Stopped`] it is unknown whether a later opening will find it, else it was
     /// not done.
     pub fn write(&self, operations: Vec<Operation<'_>>, durability: Durability) -> Result<Written, Error> {
-        let log = self.log()?;
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        self.wait_for_room()?;
+        let log = self.log()?;
+        self.wait_for_room(operations.len())?;
         let (mut state, resolved, reserved) = self.resolve(operations)?;
         let skipped = resolved.skipped;
         let (seq, view) = if resolved.effects.is_empty() {
@@ -463,7 +461,7 @@ impl Collection {
     /// has room for it: a fifth faster searches. A database's background thread does this after opening and after merges.
     /// Says whether there was anything to copy.
     pub fn pin(&self) -> bool {
-        let _turn = lock(&self.merging);
+        let _turns = (lock(&self.merging), lock(&self.indexing));
         let view = self.view();
         let pinned: Vec<Segment> = view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
         let is_some = !pinned.is_empty();
@@ -505,6 +503,14 @@ impl Collection {
     /// Merges are to give up, for the database is about to be closed.
     pub(crate) fn is_closing(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for whoever writes, seals or merges. After that nobody does, and another process may.
+    pub(crate) fn close(&self) {
+        self.is_closing();
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _turns = (lock(&self.merging), lock(&self.indexing), lock(&self.sealing));
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Checks every checksum, every id and payload, and every link of the segments that there are now.
@@ -554,6 +560,9 @@ impl Collection {
     fn log(&self) -> Result<&Arc<dyn CommitLog>, Error> {
         if self.dropped.load(Ordering::Relaxed) {
             return Err(Error::NoSuchCollection { collection: self.name.to_string() });
+        }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed { collection: self.name.to_string() });
         }
         self.log.as_ref().ok_or_else(|| Error::ReadOnly { collection: self.name.to_string() })
     }

@@ -1,6 +1,6 @@
 //! Sealing: the points of a head become a segment, and the log's records that brought them are needed no more.
 
-use super::state::{LivePart, State};
+use super::state::{Left, State};
 use super::{Collection, Durability, lock};
 use crate::Error;
 use crate::head::HeadView;
@@ -9,10 +9,13 @@ use crate::schema::{Field, Schema};
 use crate::segment::{Content, Segment, write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use vdb_index::{BitSet, RowMask, Vectors};
+use std::time::Duration;
+use vdb_index::Vectors;
+use vdb_storage::SeqNo;
 
-/// Which rows of a segment are left.
-pub(super) type Left = (u64, Arc<BitSet>);
+/// A writer is slowed down to about so many points a second when half of the points that may be without a graph are, and less
+/// before it is stopped.
+const INDEXED_A_SECOND: f64 = 10_000.0;
 
 impl Collection {
     /// Whether the head has become too large.
@@ -31,25 +34,37 @@ impl Collection {
         self.maintain().map(|_| ())
     }
 
-    /// Waits, or works, while the head is far too large or far too many points are without a graph.
-    pub(super) fn wait_for_room(&self) -> Result<(), Error> {
+    /// Slows a writer of some points down who is faster than graphs are built, and stops one who would leave so many points
+    /// without a graph that searches become slow.
+    pub(super) fn wait_for_room(&self, points: usize) -> Result<(), Error> {
+        let most = self.settings.most_unindexed;
+        let mut slept = false;
         loop {
             let state = self.lock_state();
             let is_behind = state.heads.len() > 1 && self.is_seal_due(&state);
-            if !is_behind && state.unindexed(&self.settings) < self.settings.most_unindexed {
+            let unindexed = state.unindexed(&self.settings);
+            let is_full = is_behind || unindexed >= most;
+            if !is_full && (slept || unindexed < most / 2) {
                 return Ok(());
             }
-            if self.background.load(Ordering::Relaxed) {
-                (self.wake.0)();
-                drop(self.room.wait_timeout(state, super::ROOM_INTERVAL));
-                if let Some(trouble) = lock(&self.trouble).take() {
-                    return Err(trouble);
-                }
-            } else {
+            if !self.background.load(Ordering::Relaxed) {
                 drop(state);
-                if !self.maintain()? {
+                if !is_full || !self.maintain()? {
                     return Ok(());
                 }
+                continue;
+            }
+            (self.wake.0)();
+            if is_full {
+                drop(self.room.wait_timeout(state, super::ROOM_INTERVAL));
+            } else {
+                drop(state);
+                slept = true;
+                let excess = (unindexed - most / 2) as f64 / (most - most / 2).max(1) as f64;
+                std::thread::sleep(Duration::from_secs_f64(excess * points as f64 / INDEXED_A_SECOND));
+            }
+            if let Some(trouble) = lock(&self.trouble).take() {
+                return Err(trouble);
             }
         }
     }
@@ -83,22 +98,21 @@ impl Collection {
     /// # Errors
     /// [`Error::Storage`]: the points stay where they are, and it is tried again at the next time.
     pub fn seal(&self) -> Result<bool, Error> {
-        self.log()?;
         let _turn = lock(&self.sealing);
+        self.log()?;
         let mut state = self.state()?;
         if state.frozen.is_none() && state.applied < state.log_from {
             return Ok(false);
         }
-        let upto = state.freeze();
-        let (until, epoch, schema) = (state.applied, state.epoch, Arc::clone(&state.schema));
-        let head = state.heads[0].view();
-        let left: Vec<Left> = state.left().collect();
+        let frozen = state.freeze();
+        let (upto, head) = (frozen.upto, frozen.head.clone());
+        let (epoch, schema) = (state.epoch, Arc::clone(&state.schema));
         drop(state);
-        // What the manifest holds must not be lost by a log that ends before.
-        self.commit(until, Durability::Sync)?;
+        // The manifest will hold all records up to this one, so all of them must have become something.
+        self.commit(upto, Durability::Sync)?;
         let number = (head.len() > 0).then(|| self.take_blob_number());
         let written = number.map_or(Ok(()), |number| self.write_head(number, &head, &schema));
-        let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number, &left));
+        let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
         sealed?;
         self.log()?.trim(upto.next())?;
@@ -127,72 +141,33 @@ impl Collection {
         write(self.backend.blobs(), number, &content)
     }
 
-    fn finish_seal(
-        &self,
-        upto: vdb_storage::SeqNo,
-        epoch: u64,
-        head: &HeadView,
-        number: Option<u64>,
-        left: &[Left],
-    ) -> Result<(), Error> {
+    fn finish_seal(&self, upto: SeqNo, epoch: u64, head: &HeadView, number: Option<u64>) -> Result<(), Error> {
+        // As long as this is held, no merge exchanges segments, and the state is not made again.
         let mut current = self.current();
-        let mut manifest = current.manifest.clone();
-        let left = self.with_merged(&manifest, left)?;
-        let written = self.write_left(&mut manifest, &left);
-        let published = written.and_then(|tombstones| {
-            let rows = head.len() as u64;
-            manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
-            manifest.log_from = upto.next();
-            let published = self.publish_manifest(&mut current, manifest);
-            tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
-            published
-        });
-        published?;
-        let opened = number.map(|number| Segment::open(self.backend.blobs(), number, &current.manifest.schema));
-        let opened = opened.transpose();
-        let mut state = self.lock_state();
-        let segment = match opened {
-            Ok(segment) if state.epoch == epoch => segment,
-            opened => {
-                // The state was made again meanwhile, of the manifest before; or it can't take the segment in.
-                self.commits.lock().failed = true;
-                drop(state);
-                drop(current);
-                opened?;
-                return self.recover();
-            }
+        let state = self.lock_state();
+        let left = match &state.frozen {
+            Some(frozen) if state.epoch == epoch => frozen.left.clone(),
+            // The state was made again meanwhile: the points are in its head, and the segment is nobody's.
+            _ => return Ok(()),
         };
-        if let Some(segment) = segment {
-            let now = state.heads[0].now().live();
-            let mut rows = BitSet::new(segment.rows());
-            (0..).zip(head.live().iter()).filter(|(_, row)| now.contains(*row)).for_each(|(place, _)| {
-                rows.insert(place);
-            });
-            state.parts.push(LivePart { segment: Arc::new(segment), mask: RowMask::new(rows) });
-        }
-        state.thaw(upto.next());
+        drop(state);
+        let mut manifest = current.manifest.clone();
+        let tombstones = self.write_left(&mut manifest, &left)?;
+        let rows = head.len() as u64;
+        manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
+        manifest.log_from = upto.next();
+        let published = self.publish_manifest(&mut current, manifest);
+        tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
+        published?;
+        let open = |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
+        let opened = number.map(open).transpose();
+        let mut state = self.lock_state();
+        // What cannot be opened is tried again from the manifest.
+        state.thaw(opened.inspect_err(|_| self.commits.lock().failed = true)?);
         let view = state.view();
         drop(state);
         drop(current);
-        self.commit(vdb_storage::SeqNo(view.version), Durability::None)?;
         self.publish(view)
-    }
-
-    /// Which rows are left, of a segment that a merge has made meanwhile, too: what its manifest says of it may be older than the
-    /// records that this one leaves behind. Merges wait as long as the caller holds the manifest's lock.
-    fn with_merged(&self, manifest: &Manifest, left: &[Left]) -> Result<Vec<Left>, Error> {
-        let mut left = left.to_vec();
-        let is_known = |left: &[Left], number: u64| left.iter().any(|(own, _)| *own == number);
-        if manifest.segments.iter().any(|entry| !is_known(&left, entry.number)) {
-            let state = self.lock_state();
-            let until = state.applied;
-            let now: Vec<Left> = state.left().filter(|(number, _)| !is_known(&left, *number)).collect();
-            drop(state);
-            left.extend(now);
-            // Rows of which it says that they are gone must be gone for good.
-            self.commit(until, Durability::Sync)?;
-        }
-        Ok(left)
     }
 
     /// Writes which rows are left of those segments of a manifest of which it says otherwise. Gives the numbers of the

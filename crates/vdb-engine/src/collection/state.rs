@@ -5,7 +5,7 @@
 
 use super::Settings;
 use crate::budget::{Budget, Reserved};
-use crate::head::Head;
+use crate::head::{Head, HeadView};
 use crate::manifest::{Manifest, read_tombstones};
 use crate::point::{Condition, NamedVectors, Operation, Point, StoredPoint};
 use crate::record::{self, Effect, Put};
@@ -32,6 +32,18 @@ pub(super) struct LivePart {
     pub(super) mask: RowMask,
 }
 
+/// Which rows of a segment are left.
+pub(super) type Left = (u64, Arc<BitSet>);
+
+/// A head that is being sealed, as it was when no record after `upto` was in it.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) upto: SeqNo,
+    pub(super) head: HeadView,
+    /// Which rows of each segment were left then.
+    pub(super) left: Vec<Left>,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) collection: Arc<str>,
@@ -44,8 +56,10 @@ pub(super) struct State {
     pub(super) applied: SeqNo,
     /// The first record that is not in the manifest.
     pub(super) log_from: SeqNo,
-    /// The last record of the head that is being sealed, the first of two.
-    pub(super) frozen: Option<SeqNo>,
+    /// Which rows of each segment were left before that record.
+    pub(super) sealed: Vec<Left>,
+    /// The head that is being sealed, the first of two.
+    pub(super) frozen: Option<Frozen>,
     /// Counts what changes nothing but where points lie.
     pub(super) generation: u64,
     /// Counts recoveries.
@@ -73,7 +87,7 @@ impl State {
             }
             Ok(LivePart { mask: RowMask::new(read_tombstones(backend.blobs(), entry)?), segment })
         });
-        Ok(Self {
+        let mut state = Self {
             collection: Arc::clone(collection),
             schema: Arc::new(manifest.schema.clone()),
             parts: parts.collect::<Result<_, Error>>()?,
@@ -81,10 +95,13 @@ impl State {
             budget: Arc::clone(budget),
             applied: SeqNo(manifest.log_from.0 - 1),
             log_from: manifest.log_from,
+            sealed: Vec::new(),
             frozen: None,
             generation: 0,
             epoch: 0,
-        })
+        };
+        state.sealed = state.left();
+        Ok(state)
     }
 
     /// Takes the records in that the log has now.
@@ -123,25 +140,62 @@ impl State {
         Ok(())
     }
 
-    /// The points that came so far are to be sealed, and what comes goes into another head. Gives the last record of theirs.
-    pub(super) fn freeze(&mut self) -> SeqNo {
+    /// The points that came so far are to be sealed, and what comes goes into another head; unless some are being sealed
+    /// already.
+    pub(super) fn freeze(&mut self) -> &Frozen {
         if self.frozen.is_none() {
+            self.frozen = Some(Frozen { upto: self.applied, head: self.heads[0].view(), left: self.left() });
             self.heads.push(Head::new(&self.budget));
         }
-        *self.frozen.get_or_insert(self.applied)
+        self.frozen.as_ref().expect("it was just set")
     }
 
-    /// They are in a segment; the manifest holds the records before `log_from`.
-    pub(super) fn thaw(&mut self, log_from: SeqNo) {
-        self.heads.remove(0);
-        self.frozen = None;
-        self.log_from = log_from;
+    /// They are in a segment, if any are left, and a manifest holds all records up to theirs.
+    pub(super) fn thaw(&mut self, segment: Option<Arc<Segment>>) {
+        let Some(Frozen { upto, head, left }) = self.frozen.take() else { return };
+        let now = self.heads.remove(0);
+        self.sealed = left;
+        if let Some(segment) = segment {
+            let mut rows = BitSet::new(segment.rows());
+            let left = (0..).zip(head.live().iter()).filter(|(_, row)| now.now().live().contains(*row));
+            left.for_each(|(place, _)| {
+                rows.insert(place);
+            });
+            self.sealed.push((segment.number, Arc::new(BitSet::all(segment.rows()))));
+            self.parts.push(LivePart { segment, mask: RowMask::new(rows) });
+        }
+        self.log_from = upto.next();
+        self.generation += 1;
+    }
+
+    /// A segment takes the place of others. `rows_of` gives, of a set of the others' rows, which rows of its own those are.
+    pub(super) fn exchange(
+        &mut self,
+        others: &[u64],
+        segment: Option<Arc<Segment>>,
+        rows_of: &dyn Fn(&[Left]) -> BitSet,
+    ) {
+        let now = self.left();
+        let translate = |left: &mut Vec<Left>| {
+            let rows = segment.as_ref().map(|segment| (segment.number, Arc::new(rows_of(left))));
+            left.retain(|(number, _)| !others.contains(number));
+            left.extend(rows);
+        };
+        translate(&mut self.sealed);
+        if let Some(frozen) = &mut self.frozen {
+            translate(&mut frozen.left);
+        }
+        self.parts.retain(|part| !others.contains(&part.segment.number));
+        if let Some(segment) = segment {
+            self.parts.push(LivePart { segment, mask: RowMask::new(rows_of(&now)) });
+        }
         self.generation += 1;
     }
 
     /// Which rows of each segment are left.
-    pub(super) fn left(&self) -> impl Iterator<Item = (u64, Arc<BitSet>)> + '_ {
-        self.parts.iter().map(|part| (part.segment.number, Arc::clone(part.mask.current())))
+    pub(super) fn left(&self) -> Vec<Left> {
+        let left = |part: &LivePart| (part.segment.number, Arc::clone(part.mask.current()));
+        self.parts.iter().map(left).collect()
     }
 
     pub(super) fn head(&mut self) -> &mut Head {
@@ -164,7 +218,7 @@ impl State {
         })
     }
 
-    /// Rows that no graph covers, of the fields that are to have one.
+    /// Points that no graph covers, of the fields that are to have one.
     pub(super) fn unindexed(&self, settings: &Settings) -> usize {
         let heads: usize = self.heads.iter().map(|head| head.now().len()).sum();
         let bare = self.parts.iter().filter(|part| part.segment.lacks_graph(&self.schema, settings.least_graph_rows));

@@ -8,7 +8,7 @@ mod background;
 mod catalogue;
 mod copies;
 
-use crate::collection::{Collection, Lock, Settings, Surroundings, Wake};
+use crate::collection::{Collection, Settings, Surroundings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use crate::Error;
 use crate::budget::Budget;
@@ -17,7 +17,7 @@ use catalogue::Catalogue;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vdb_storage::files::{FileSystem, OsFiles};
+use vdb_storage::files::{FileSystem, LockGuard, OsFiles};
 use vdb_storage::{Backend, LocalDir};
 
 /// What a database is opened with.
@@ -188,8 +188,8 @@ pub struct Database {
     signal: Arc<Signal>,
     budget: Arc<Budget>,
     background: Mutex<Option<Background>>,
-    /// Held as long as this process writes, or holds a collection that it could write to.
-    lock: Option<Lock>,
+    /// Held as long as this process writes.
+    lock: Option<Box<dyn LockGuard>>,
 }
 
 const FOLDER_PREFIX: &str = "collection-";
@@ -228,7 +228,7 @@ impl Database {
             store.remove_temporaries()?;
             // The writer before may have ended before its catalogue was durable; this one goes on from it.
             options.files.sync_folder(folder).map_err(vdb_storage::StorageError::io(folder))?;
-            Some(Arc::new(lock))
+            Some(lock)
         } else {
             None
         };
@@ -296,7 +296,7 @@ impl Database {
             if writes {
                 store.remove_temporaries()?;
             }
-            let surroundings = Surroundings { budget: Arc::clone(&self.budget), wake, lock: self.lock.clone() };
+            let surroundings = Surroundings { budget: Arc::clone(&self.budget), wake, writes };
             Collection::open(name, Arc::new(store), self.options.settings, surroundings)
         })();
         match opened {
@@ -496,7 +496,7 @@ impl Database {
     }
 
     /// Ends background work, seals what is in memory, so that the next opening has nothing to read again, and gives the lock
-    /// back, unless somebody still holds a collection. Without this call nothing acknowledged at [`Durability::Sync`](crate::Durability::Sync) is lost either.
+    /// back. Collections that somebody holds can be read still. Without this call nothing acknowledged at [`Durability::Sync`](crate::Durability::Sync) is lost either.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -514,6 +514,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         self.end_background();
+        self.open_ones().iter().for_each(|collection| collection.close());
     }
 }
 

@@ -56,7 +56,6 @@ pub fn settings(rng: &mut ChaCha8Rng) -> Settings {
     settings.seal_points = [3, 8, 20][rng.random_range(0..3)];
     settings.seal_bytes = if rng.random_bool(0.2) { 1_500 } else { 1 << 20 };
     settings.least_graph_rows = [4, 16, 30][rng.random_range(0..3)];
-    settings.merge_rows = [12, 24, 60][rng.random_range(0..3)];
     settings.most_segments = rng.random_range(1..4);
     settings.most_unindexed = [30, 200, 100_000][rng.random_range(0..3)];
     settings.kept_manifests = if rng.random_bool(0.3) { 2 } else { 0 };

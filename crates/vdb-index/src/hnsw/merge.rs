@@ -65,10 +65,12 @@ impl Hnsw {
         self.link_products(vectors, &first);
         self.link_products(vectors, &new);
         self.unchecked = self.unchecked.saturating_add(coming.len());
+        self.changed = self.changed.saturating_add(coming.len());
         if !coming.is_empty() {
             self.link_missed_rows(vectors);
             self.connect(vectors);
         }
+        self.calibrate_again(vectors);
     }
 
     /// The rows to insert first: those with upper layers, and enough others that every row is linked to one.
