@@ -456,11 +456,16 @@ impl Lift {
         self.values = AlignedVec::from(&values[..]);
     }
 
-    /// Sets the coordinate of a new or overwritten row.
-    pub(crate) fn set(&mut self, vectors: &Vectors, offset: u32) {
+    /// Gives rows that have no coordinate yet, for they have no vector, some.
+    pub(crate) fn grow(&mut self, vectors: &Vectors) {
         if self.values.len() < vectors.len() {
             self.values.resize(vectors.len(), 0.0);
         }
+    }
+
+    /// Sets the coordinate of a new or overwritten row.
+    pub(crate) fn set(&mut self, vectors: &Vectors, offset: u32) {
+        self.grow(vectors);
         self.values[offset as usize] = self.coordinate(norm(&vectors.row(offset)));
     }
 

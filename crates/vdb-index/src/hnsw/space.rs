@@ -242,6 +242,7 @@ impl Space {
                 self.lift.get_or_insert_default().train(vectors);
                 self.trained = live;
             } else if let Some(lift) = &mut self.lift {
+                lift.grow(vectors);
                 offsets.iter().for_each(|&offset| lift.set(vectors, offset));
             }
         }
