@@ -59,14 +59,14 @@ impl Collection {
         let mut rewritten = 0;
         loop {
             let mut failed = None;
-            let is_done = !self.merge_by(|free, _| {
+            let is_done = !self.merge_by(|free, state| {
                 let part = free.iter().find(|part: &&&LivePart| {
                     holds(&part.segment).unwrap_or_else(|error| {
                         failed = Some(error);
                         false
                     })
                 });
-                part.map(|part| plan(&[part]))
+                part.map(|part| plan(&[part], &state.schema))
             })?;
             if let Some(error) = failed {
                 return Err(error);

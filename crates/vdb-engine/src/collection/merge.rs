@@ -14,14 +14,17 @@ use crate::{Error, PointId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use vdb_index::{BitSet, Hnsw, Vectors};
+use vdb_index::{BitSet, Hnsw, HnswParams, Vectors};
 use vdb_storage::SeqNo;
 
 /// A segment is merged with smaller ones that hold at least one in so many points of it together: its points are copied, for
 /// about a hundredth of what linking them takes, and written to a file anew.
-const COPIED_PER_MERGED: usize = 4;
+const COPIED_PER_MERGED: usize = 32;
 /// Points that get a graph together at most: so that the next ones do not wait for long.
 const MOST_INDEXED: usize = 1 << 16;
+/// Graphs of new points are built with a beam of this width at most. They serve until they are merged, and show where in the
+/// large graph their points belong; that graph is built as its field says.
+const PROVISIONAL_EF: usize = 64;
 /// A segment is written anew when this share of its rows is gone.
 const DEAD_SHARE: usize = 5;
 /// Fewer dead rows are worth nothing.
@@ -63,6 +66,8 @@ pub(super) struct Plan {
     inputs: Vec<Part>,
     /// The input whose graph is copied.
     base: Option<usize>,
+    /// Whether a graph is only to serve for the moment.
+    is_provisional: bool,
 }
 
 impl Plan {
@@ -71,20 +76,30 @@ impl Plan {
     }
 }
 
+/// Whether a segment's graphs only serve for the moment.
+fn is_provisional(part: &LivePart, schema: &Schema) -> bool {
+    part.segment.fields.iter().any(|own| {
+        let config = schema.by_number(own.number).map(|field| field.config.index);
+        let built = own.hnsw.as_ref().map(|hnsw| *hnsw.params());
+        matches!((config, built), (Some(FieldIndex::Hnsw(params)), Some(built)) if params != built)
+    })
+}
+
 /// How to merge these.
-pub(super) fn plan(inputs: &[&LivePart]) -> Plan {
+pub(super) fn plan(inputs: &[&LivePart], schema: &Schema) -> Plan {
     // In the order in which their points came.
     let mut inputs: Vec<&LivePart> = inputs.to_vec();
     inputs.sort_by_key(|part| part.segment.number);
     let live: Vec<usize> = inputs.iter().map(|part| part.mask.current().count()).collect();
     let points: usize = live.iter().sum();
-    let graphs = (0..inputs.len()).filter(|&input| inputs[input].segment.has_graph());
+    let is_whole = |input: &usize| inputs[*input].segment.has_graph() && !is_provisional(inputs[*input], schema);
+    let graphs = (0..inputs.len()).filter(is_whole);
     // All places must be taken again, and the work be worth it.
     let base = graphs.max_by_key(|&input| live[input]).filter(|&input| {
         inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows()
     });
     let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
-    Plan { inputs: inputs.iter().map(part).collect(), base }
+    Plan { inputs: inputs.iter().map(part).collect(), base, is_provisional: false }
 }
 
 /// Segments that a merge has, until this is dropped.
@@ -138,6 +153,7 @@ impl Collection {
     pub fn index_due(&self) -> Result<bool, Error> {
         let _turn = lock(&self.indexing);
         self.merge_by(|free, state| {
+            let provisional = |plan: Plan| Plan { is_provisional: true, ..plan };
             let mut points = 0;
             let bare = free.iter().filter(|part| part.segment.lacks_graph(&state.schema, 1));
             let fits = |part: &&&LivePart| {
@@ -148,8 +164,8 @@ impl Collection {
             let points: usize = inputs.iter().map(|part| part.mask.current().count()).sum();
             // One that is too large to be taken with others is taken alone.
             match free.iter().find(|part| self.lacks_graph(state, part)) {
-                Some(part) if points < self.settings.least_graph_rows => Some(plan(&[part])),
-                _ => (points >= self.settings.least_graph_rows).then(|| plan(&inputs)),
+                Some(part) if points < self.settings.least_graph_rows => Some(provisional(plan(&[part], &state.schema))),
+                _ => (points >= self.settings.least_graph_rows).then(|| provisional(plan(&inputs, &state.schema))),
             }
         })
     }
@@ -160,7 +176,7 @@ impl Collection {
     /// As [`maintain`](Self::maintain).
     pub fn merge_due(&self) -> Result<bool, Error> {
         let _turn = lock(&self.merging);
-        self.merge_by(|free, _| self.due(free))
+        self.merge_by(|free, state| self.due(free, state))
     }
 
     /// Seals what is in memory, and merges all segments into one that has no dead rows and a graph for every field that is to
@@ -175,8 +191,8 @@ impl Collection {
             let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
             match free {
                 [] => None,
-                [one] if is_clean(one) && !self.lacks_graph(state, one) => None,
-                _ => Some(plan(free)),
+                [one] if is_clean(one) && !self.lacks_graph(state, one) && !is_provisional(one, &state.schema) => None,
+                _ => Some(plan(free, &state.schema)),
             }
         })?;
         Ok(())
@@ -187,16 +203,19 @@ impl Collection {
     }
 
     /// The merge that is due, if one is.
-    fn due(&self, free: &[&LivePart]) -> Option<Plan> {
+    fn due(&self, free: &[&LivePart], state: &State) -> Option<Plan> {
+        let schema = &state.schema;
         let live = |part: &LivePart| part.mask.current().count();
         let is_wanting = |part: &&&LivePart| {
             let dead = part.segment.rows() - live(part);
             dead >= LEAST_DEAD && dead * DEAD_SHARE >= part.segment.rows()
         };
         if let Some(part) = free.iter().find(is_wanting) {
-            return Some(plan(&[part]));
+            return Some(plan(&[part], schema));
         }
-        if free.len() <= self.settings.most_segments {
+        let is_quiet = state.unindexed(&self.settings) < self.settings.seal_points;
+        let is_waiting = is_quiet && free.iter().any(|part| is_provisional(part, schema));
+        if !is_waiting && free.len() <= self.settings.most_segments {
             return None;
         }
         // The smaller ones, as long as each is not much larger than those before together.
@@ -212,7 +231,7 @@ impl Collection {
             points += live(part);
             inputs.push(part);
         }
-        Some(plan(&inputs))
+        Some(plan(&inputs, schema))
     }
 
     /// Runs the merge that `choose` wants of the segments that no other merge has. The caller has the turn.
@@ -335,7 +354,8 @@ impl Collection {
                     hnsw
                 }
                 _ => {
-                    let mut hnsw = Hnsw::new(params);
+                    let ef_construction = if plan.is_provisional { params.ef_construction.min(PROVISIONAL_EF) } else { params.ef_construction };
+                    let mut hnsw = Hnsw::new(HnswParams { ef_construction, ..params });
                     let rows: Vec<u32> = vectors.live().iter().collect();
                     is_whole &= hnsw.insert_while(&vectors, &rows, &mut goes_on);
                     hnsw
