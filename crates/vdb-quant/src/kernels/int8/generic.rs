@@ -12,10 +12,12 @@
 
 use vdb_distance::prefetch;
 
-use super::{CHUNK, FACTOR_BYTES, QueryCodes, Scoring};
+use super::{CHUNK, QueryCodes, Scoring};
 
 /// How many rows ahead of the one at hand a gather asks for.
 const ROWS_AHEAD: usize = 8;
+/// The same where one line of each is read.
+const LINES_AHEAD: usize = 32;
 /// Lines of a row to ask for; the hardware's own prefetcher follows a longer row once it has begun.
 const MAX_LINES: usize = 14;
 const LINE: usize = 64;
@@ -61,6 +63,11 @@ impl<'a> Block<'a> {
         assert!(query.code_bytes <= stride, "codes of {} bytes in rows of {stride}", query.code_bytes);
         let lines = stride.div_ceil(LINE).min(MAX_LINES);
         Block { query, codes, stride, chunks: query.code_bytes.div_ceil(CHUNK), lines }
+    }
+
+    /// The same, of whose rows no more than the first `chunks` are read.
+    pub(super) fn limited(self, chunks: usize) -> Block<'a> {
+        Block { chunks: self.chunks.min(chunks), lines: self.lines.min(chunks), ..self }
     }
 
     /// Checks that the code of row `row`, and so that of every row before it, lies inside the buffer.
@@ -119,7 +126,7 @@ pub(super) unsafe fn gather<V: Lanes, const PLANES: usize, const PARTS: usize>(
 /// Rows whose sums are taken side by side: the products of one do not wait for one another, and four are folded at once.
 const ABREAST: usize = 4;
 
-/// Distances of the rows with these numbers, of which each ends with its factors: see [`super::Scoring`].
+/// Distances of the rows with these numbers, of which each begins with its factors: see [`super::Scoring`].
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; the query has one plane and one part; `out` is as long as `ids`; rows are
@@ -127,15 +134,16 @@ const ABREAST: usize = 4;
 #[inline(always)]
 pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &[u32], out: &mut [f32]) {
     let asked = if scoring.fetched { 0 } else { ids.len() };
-    for &id in ids[..asked].iter().take(ROWS_AHEAD) {
+    let ahead = if block.lines == 1 { LINES_AHEAD } else { ROWS_AHEAD };
+    for &id in ids[..asked].iter().take(ahead) {
         block.prefetch(id as usize);
     }
-    let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(block.query.sums[0]);
+    let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(scoring.sum);
     let query = block.query.values.as_ptr().cast::<i8>();
     let mut first = 0;
     while first < ids.len() {
         let count = ABREAST.min(ids.len() - first);
-        for &ahead in ids[..asked].iter().skip(first + ROWS_AHEAD).take(ABREAST) {
+        for &ahead in ids[..asked].iter().skip(first + ahead).take(ABREAST) {
             block.prefetch(ahead as usize);
         }
         // SAFETY: every id's row lies inside the block, and missing ones are replaced by the first of the group.
@@ -156,9 +164,9 @@ pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &
         };
         for i in 0..count {
             let product = totals[i].wrapping_add(correction) as f32;
-            // SAFETY: a row ends with its two factors, and `out` is as long as `ids`.
+            // SAFETY: a row begins with its two factors, and `out` is as long as `ids`.
             unsafe {
-                let factors = rows[i].add(block.stride - FACTOR_BYTES).cast::<[u8; 4]>();
+                let factors = rows[i].cast::<[u8; 4]>();
                 let scale = f32::from_le_bytes(*factors);
                 let square = f32::from_le_bytes(*factors.add(1));
                 *out.get_unchecked_mut(first + i) = scoring.base + square - scoring.weight * scale * product;
