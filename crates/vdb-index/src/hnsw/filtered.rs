@@ -135,13 +135,7 @@ impl FilteredSearch<'_> {
             } else {
                 f32::INFINITY
             };
-            near.resize(count, 0);
-            let mut found = 0;
-            for (&node, &look) in pending.iter().zip(scores.iter()) {
-                near[found] = node;
-                found += usize::from(look > from && look <= to);
-            }
-            near.truncate(found);
+            let found = between(pending, scores, from, to, near);
             distances.resize(found, 0.0);
             scorer.score(near, &mut distances);
             *computed += found;
@@ -270,6 +264,20 @@ impl FilteredSearch<'_> {
         }
         beam.entries.len() >= self.top.k()
     }
+}
+
+/// Gathers the nodes whose looks lie above `from` and not above `to`.
+fn between(nodes: &[u32], looks: &[f32], from: f32, to: f32, found: &mut Vec<u32>) -> usize {
+    found.resize(nodes.len(), 0);
+    let mut count = 0;
+    let slots = &mut found[..nodes.len()];
+    for (&node, &look) in nodes.iter().zip(looks) {
+        // Written in any case and counted if it is one.
+        slots[count] = node;
+        count += usize::from((look > from) & (look <= to));
+    }
+    found.truncate(count);
+    count
 }
 
 /// The beam of a walk that heeds no filter where a share of the nodes matches; wider by one entry for a single deleted node.

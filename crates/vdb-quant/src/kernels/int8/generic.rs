@@ -10,7 +10,7 @@
 //! zero. What matters is only that they can be read, which is so for every row except perhaps the last ones of a
 //! buffer; those copy their last chunk to the stack. There are no masks and no tails.
 
-use vdb_distance::prefetch;
+use vdb_distance::{prefetch, prefetch_early};
 
 use super::{CHUNK, QueryCodes, Scoring};
 
@@ -85,6 +85,11 @@ impl<'a> Block<'a> {
     fn prefetch(&self, row: usize) {
         prefetch(self.codes, row.wrapping_mul(self.stride), self.lines);
     }
+
+    #[inline(always)]
+    fn prefetch_early(&self, row: usize) {
+        prefetch_early(self.codes, row.wrapping_mul(self.stride), self.lines);
+    }
 }
 
 /// # Safety
@@ -134,9 +139,14 @@ const ABREAST: usize = 4;
 #[inline(always)]
 pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &[u32], out: &mut [f32]) {
     let asked = if scoring.fetched { 0 } else { ids.len() };
-    let ahead = if block.lines == 1 { LINES_AHEAD } else { ROWS_AHEAD };
+    let is_early = block.lines == 1;
+    let ahead = if is_early { LINES_AHEAD } else { ROWS_AHEAD };
     for &id in ids[..asked].iter().take(ahead) {
-        block.prefetch(id as usize);
+        if is_early {
+            block.prefetch_early(id as usize);
+        } else {
+            block.prefetch(id as usize);
+        }
     }
     let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(scoring.sum);
     let query = block.query.values.as_ptr().cast::<i8>();
@@ -144,7 +154,11 @@ pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &
     while first < ids.len() {
         let count = ABREAST.min(ids.len() - first);
         for &ahead in ids[..asked].iter().skip(first + ahead).take(ABREAST) {
-            block.prefetch(ahead as usize);
+            if is_early {
+                block.prefetch_early(ahead as usize);
+            } else {
+                block.prefetch(ahead as usize);
+            }
         }
         // SAFETY: every id's row lies inside the block, and missing ones are replaced by the first of the group.
         let rows: [*const u8; ABREAST] = std::array::from_fn(|i| unsafe {
@@ -162,15 +176,18 @@ pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &
             }
             V::totals(sums)
         };
-        for i in 0..count {
+        let mut distances = [0.0; ABREAST];
+        for i in 0..ABREAST {
             let product = totals[i].wrapping_add(correction) as f32;
-            // SAFETY: a row begins with its two factors, and `out` is as long as `ids`.
-            unsafe {
-                let factors = rows[i].cast::<[u8; 4]>();
-                let scale = f32::from_le_bytes(*factors);
-                let square = f32::from_le_bytes(*factors.add(1));
-                *out.get_unchecked_mut(first + i) = scoring.base + square - scoring.weight * scale * product;
-            }
+            // SAFETY: a row begins with its two factors.
+            let [scale, square] = unsafe { rows[i].cast::<[[u8; 4]; 2]>().read() }.map(f32::from_le_bytes);
+            distances[i] = scoring.base + square - scoring.weight * scale * product;
+        }
+        if count == ABREAST {
+            // SAFETY: `out` is as long as `ids`, of which there are as many left.
+            unsafe { out.as_mut_ptr().add(first).cast::<[f32; ABREAST]>().write_unaligned(distances) };
+        } else {
+            out[first..first + count].copy_from_slice(&distances[..count]);
         }
         first += count;
     }
