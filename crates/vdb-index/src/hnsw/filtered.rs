@@ -36,6 +36,12 @@ const ROW_COST: usize = 2;
 const SCAN_ROWS: usize = 512;
 /// Candidates for comparison that a scan keeps, per hit wanted.
 const SCAN_KEPT: usize = 8;
+/// After a first look at all rows a scan scores the nearest of them, at first so many per entry of the beam.
+const LOOKED_AT: usize = 5;
+/// Where this many times as many rows match, a first look pays.
+const WORTH_A_LOOK: usize = 8;
+/// First looks that thresholds are drawn from.
+const SAMPLED: usize = 512;
 
 /// A search among the matching nodes.
 pub(super) struct FilteredSearch<'a> {
@@ -82,8 +88,13 @@ impl FilteredSearch<'_> {
 
     /// Compares all matching rows by their codes, the nearest of which the beam then holds.
     fn scan(&self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
+        scratch.beam.reset(self.top.k().saturating_mul(SCAN_KEPT).max(self.ef));
+        let portion = self.ef.max(self.top.k()).saturating_mul(LOOKED_AT);
+        if scorer.has_first_look() && self.matching.count() / WORTH_A_LOOK >= portion {
+            self.scan_after_a_look(scorer, scratch, portion);
+            return true;
+        }
         let Scratch { beam, pending, scores, computed, .. } = scratch;
-        beam.reset(self.top.k().saturating_mul(SCAN_KEPT).max(self.ef));
         let last = self.matching.words().len().saturating_sub(1);
         pending.clear();
         for (place, &word) in self.matching.words().iter().enumerate() {
@@ -99,6 +110,44 @@ impl FilteredSearch<'_> {
         }
         *computed += self.matching.count();
         true
+    }
+
+    /// The same, where a first look tells which rows to compare first: a portion of them, then twice as many and so on,
+    /// until a portion adds none to the nearest.
+    fn scan_after_a_look(&self, scorer: &impl Scorer, scratch: &mut Scratch, mut portion: usize) {
+        let Scratch { beam, pending, failing: near, scores, computed, .. } = scratch;
+        let (k, count) = (self.top.k(), self.matching.count());
+        pending.clear();
+        pending.reserve(count);
+        for (place, &word) in self.matching.words().iter().enumerate() {
+            pending.extend(ones(word, place as u32 * u64::BITS));
+        }
+        scores.resize(count, 0.0);
+        scorer.first_look(pending, scores);
+        *computed += count;
+        let mut sample: Vec<f32> = scores.iter().step_by((count / SAMPLED).max(1)).copied().collect();
+        let (mut place, mut distances) = (0, Vec::new());
+        let mut from = f32::NEG_INFINITY;
+        loop {
+            let last = portion * sample.len() / count;
+            let to = if last < sample.len() {
+                *sample[place..].select_nth_unstable_by(last - place, f32::total_cmp).1
+            } else {
+                f32::INFINITY
+            };
+            let found = between(pending, scores, from, to, near);
+            distances.resize(found, 0.0);
+            scorer.score(near, &mut distances);
+            *computed += found;
+            let kth = beam.entries.get(k - 1).copied();
+            for (&node, &distance) in near.iter().zip(&distances) {
+                beam.insert(Entry::new(distance, node));
+            }
+            if to == f32::INFINITY || (kth.is_some() && kth == beam.entries.get(k - 1).copied()) {
+                return;
+            }
+            (from, place, portion) = (to, last, portion.saturating_mul(2));
+        }
     }
 
     /// The walk that heeds no filter, its beam wider by the root of one over the share. False when it found far fewer
@@ -215,6 +264,20 @@ impl FilteredSearch<'_> {
         }
         beam.entries.len() >= self.top.k()
     }
+}
+
+/// Gathers the nodes whose looks lie above `from` and not above `to`.
+fn between(nodes: &[u32], looks: &[f32], from: f32, to: f32, found: &mut Vec<u32>) -> usize {
+    found.resize(nodes.len(), 0);
+    let mut count = 0;
+    let slots = &mut found[..nodes.len()];
+    for (&node, &look) in nodes.iter().zip(looks) {
+        // Written in any case and counted if it is one.
+        slots[count] = node;
+        count += usize::from((look > from) & (look <= to));
+    }
+    found.truncate(count);
+    count
 }
 
 /// The beam of a walk that heeds no filter where a share of the nodes matches; wider by one entry for a single deleted node.

@@ -173,10 +173,49 @@ impl Beam {
     }
 }
 
-/// Memory that one thread's searches use again and again; nothing is allocated or cleared per query.
+/// The nodes that a walk has seen: a bit each, so that those of a million nodes stay in the second-level cache.
+#[derive(Debug, Default)]
+struct Seen {
+    words: Vec<u64>,
+    nodes: Vec<u32>,
+}
+
+impl Seen {
+    /// None of so many nodes.
+    fn reset(&mut self, nodes: usize) {
+        /// Words that are cleared in a row in the time of one elsewhere.
+        const IN_A_ROW: usize = 8;
+        if self.nodes.len() * IN_A_ROW < self.words.len() {
+            self.nodes.iter().for_each(|&node| self.words[node as usize / 64] = 0);
+        } else {
+            self.words.fill(0);
+        }
+        self.nodes.clear();
+        self.words.resize(self.words.len().max(nodes.div_ceil(64)), 0);
+    }
+
+    /// Whether it has not been seen before. Has to be [kept](Self::keep) if so.
+    #[inline(always)]
+    fn see(&mut self, node: u32) -> bool {
+        let word = &mut self.words[node as usize / 64];
+        let bit = 1_u64 << (node % 64);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    /// Notes which nodes were new.
+    #[inline(always)]
+    fn keep(&mut self, nodes: &[u32]) {
+        self.nodes.extend_from_slice(nodes);
+    }
+}
+
+/// Memory that one thread's searches use again and again; nothing is allocated per query.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// The epoch in which a node was last seen.
+    seen: Seen,
+    /// Of filtered walks: the epoch in which a node was last seen.
     pub(super) visited: Vec<u16>,
     epoch: u16,
     pub(super) beam: Beam,
@@ -197,6 +236,7 @@ pub(crate) struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
+            seen: Seen::default(),
             visited: Vec::new(),
             epoch: 0,
             beam: Beam::default(),
@@ -294,15 +334,14 @@ impl Scratch {
         ef: usize,
         stop: &mut impl StopRule,
     ) -> &[Candidate] {
-        self.new_epoch(graph.len());
-        let Scratch { visited, epoch, beam, fresh, distances, computed, hops, .. } = self;
+        let Scratch { seen, beam, fresh, distances, computed, hops, .. } = self;
         let fetches = layer == 0 && scorer.fetches();
-        let epoch = *epoch;
-        let visited = &mut visited[..graph.len()];
+        seen.reset(graph.len());
         beam.reset(ef);
         for entry in entries {
             beam.insert(Entry::new(entry.distance, entry.node));
-            visited[entry.node as usize] = epoch;
+            seen.see(entry.node);
+            seen.keep(&[entry.node]);
         }
         while let Some(place) = beam.peek() {
             if stop.is_over(beam, place) {
@@ -321,10 +360,10 @@ impl Scratch {
                 let Some(seen) = visited.get_mut(neighbour as usize) else { break };
                 // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
                 fresh[count] = neighbour;
-                count += usize::from(*seen != epoch);
-                *seen = epoch;
+                count += usize::from(seen.see(neighbour));
             }
             let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
+            seen.keep(fresh);
             *computed += count;
             if fetches {
                 fresh.iter().for_each(|&node| scorer.fetch(node));

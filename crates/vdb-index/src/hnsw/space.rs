@@ -51,6 +51,16 @@ pub(crate) trait Scorer {
     #[inline(always)]
     fn fetch(&self, _node: u32) {}
 
+    /// Whether [`first_look`](Self::first_look) reads less than [`score`](Self::score).
+    fn has_first_look(&self) -> bool {
+        false
+    }
+
+    /// Distances as far as a small part of each row tells.
+    fn first_look(&self, nodes: &[u32], out: &mut [f32]) {
+        self.score(nodes, out);
+    }
+
     /// [`score`](Self::score) of nodes whose rows were asked for.
     #[inline]
     fn score_fetched(&self, nodes: &[u32], out: &mut [f32]) {
@@ -85,6 +95,14 @@ impl Scorer for CodeScorer<'_> {
     #[inline(always)]
     fn fetch(&self, node: u32) {
         self.codes.fetch(node);
+    }
+
+    fn has_first_look(&self) -> bool {
+        self.codes.has_first_look()
+    }
+
+    fn first_look(&self, nodes: &[u32], out: &mut [f32]) {
+        self.codes.first_look(self.query, nodes, out);
     }
 
     #[inline]

@@ -38,6 +38,9 @@ pub fn leading_directions(rows: &[f32], dim: usize, m: usize, seed: u64) -> Vec<
 /// The same span in randomly turned directions.
 pub fn spread(directions: &[f32], dim: usize, seed: u64) -> Vec<f32> {
     let m = directions.len() / dim;
+    if m == 0 {
+        return Vec::new();
+    }
     let mut turn = gaussian(m * m, seed ^ 0x5eed);
     orthonormalize(&mut turn, m, seed);
     let columns = transposed(directions, m, dim);

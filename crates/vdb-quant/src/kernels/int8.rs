@@ -80,7 +80,7 @@ struct Table {
     score: unsafe fn(&Block<'_>, Scoring, &[u32], &mut [f32]),
 }
 
-/// Bytes of the factors at the end of a scored row: scale s and squared length n, `f32` each.
+/// Bytes of the factors that a scored row begins with: scale s and squared length n, `f32` each.
 pub(crate) const FACTOR_BYTES: usize = 8;
 
 /// What turns an integer product p = Σ q·(c − offset) into a distance: base + n − weight · s · p, rounded after each
@@ -93,6 +93,10 @@ pub(crate) struct Scoring {
     pub(crate) weight: f32,
     /// Subtracted from every code byte.
     pub(crate) offset: i32,
+    /// Chunks of a row that are read, at most all of them.
+    pub(crate) chunks: usize,
+    /// Of the query's values in those.
+    pub(crate) sum: i32,
     /// Whether the caller has asked for the rows, so that the kernel need not.
     pub(crate) fetched: bool,
 }
@@ -172,12 +176,12 @@ impl Int8Kernels {
         unsafe { (self.family(query).gather)(&block, ids, out) }
     }
 
-    /// Distances of the rows with these numbers, prefetched ahead. Rows are whole chunks of 64 bytes and end with their
+    /// Distances of the rows with these numbers, prefetched ahead. Rows are whole chunks of 64 bytes and begin with their
     /// factors ([`FACTOR_BYTES`]); the query is zero there.
     ///
     /// # Panics
-    /// When the query is not of one part for 8-bit codes, `out` is not as long as `ids`, rows are not whole chunks with
-    /// room for code and factors, or a row is not inside `codes`.
+    /// When the query is not of one part for 8-bit codes, `out` is not as long as `ids`, rows are not whole chunks or
+    /// shorter than the query, or a row is not inside `codes`.
     pub(crate) fn score(
         &self,
         query: &QueryCodes,
@@ -190,11 +194,11 @@ impl Int8Kernels {
         assert!(query.planes == 1 && query.parts == 1, "one part for 8-bit codes");
         assert_eq!(ids.len(), out.len(), "as many distances as ids are written");
         assert!(
-            stride.is_multiple_of(CHUNK) && query.code_bytes + FACTOR_BYTES <= stride,
+            stride.is_multiple_of(CHUNK) && stride >= FACTOR_BYTES,
             "codes of {} bytes in rows of {stride}",
             query.code_bytes
         );
-        let block = Block::new(query, codes, stride);
+        let block = Block::new(query, codes, stride).limited(scoring.chunks);
         let rows = codes.len() / stride;
         let last = ids.iter().fold(0, |last, &id| last.max(id));
         assert!(ids.is_empty() || (last as usize) < rows, "row {last} of {rows}");
@@ -247,14 +251,14 @@ impl QueryCodes {
         QueryCodes::arrange(parts)
     }
 
-    /// Becomes a query of one part for 8-bit codes, in the memory it has.
+    /// Becomes a query of one part for 8-bit codes that follow `skipped` other bytes, in the memory it has.
     ///
     /// # Panics
     /// As [`bytes`](Self::bytes).
-    pub(crate) fn replace_bytes(&mut self, values: &[i8]) {
-        self.reset(values.len(), 1);
+    pub(crate) fn replace_bytes(&mut self, skipped: usize, values: &[i8]) {
+        self.reset(skipped + values.len(), 1);
         let mut sum = 0;
-        for (slot, &value) in self.values.iter_mut().zip(values) {
+        for (slot, &value) in self.values[skipped..].iter_mut().zip(values) {
             *slot = value.cast_unsigned();
             sum += i32::from(value);
         }

@@ -1,7 +1,7 @@
 //! Where vectors are placed before they are coded, and the directions that are kept of them.
 
 use super::query::Round;
-use super::{LINE, TraversalQuery};
+use super::{FIRST_CODES, LINE, TraversalQuery};
 use crate::kernels::compiled;
 use crate::kernels::int8::FACTOR_BYTES;
 use crate::{Int8Kernels, leading_directions, spread};
@@ -82,7 +82,9 @@ impl TraversalBasis {
             let directions = leading_directions(&placed, wide, wide.min(most), seed);
             let m = head_of(&placed, &directions, wide);
             if let Some(m) = m.or((most >= wide).then_some(wide)) {
-                basis.turn(&spread(&directions[..m * wide], wide, seed));
+                let (first, others) = directions[..m * wide].split_at(m.min(FIRST_CODES) * wide);
+                let turned = [spread(first, wide, seed), spread(others, wide, seed)].concat();
+                basis.turn(&turned);
                 return basis;
             }
             most = 2 * (most + FACTOR_BYTES) - FACTOR_BYTES;

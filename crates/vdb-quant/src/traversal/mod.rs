@@ -2,13 +2,14 @@
 //!
 //! Every metric becomes squared Euclidean distance first ([`TraversalBasis`]): Cosine between normalised vectors,
 //! DotProduct between vectors with one coordinate more. Of a placed vector y the first m coordinates in a basis of
-//! principal components, turned at random among themselves, are kept as 8-bit integers c with a scale s, and the squared
+//! principal components, turned at random, are kept as 8-bit integers c with a scale s, and the squared
 //! length of all of y:
 //!
 //! ‖p − y‖² ≈ ‖p‖² + ‖y‖² − 2 s ⟨p_head, c⟩, as if the tails of p and y were orthogonal, which random ones are.
 //!
-//! A row is m code bytes, zeros, and at the end the scale and the squared length (`f32` each), m + 8 rounded up to whole
-//! cache lines. Queries are integers of 8 bits, so that a distance is one integer product, and every instruction set
+//! A row is the scale and the squared length (`f32` each), m code bytes, and zeros up to whole cache lines. The leading
+//! components are turned among themselves and the others among themselves, so that the first line says the most that a
+//! line can: a scan of many rows has a first look at that alone. Queries are integers of 8 bits, so that a distance is one integer product, and every instruction set
 //! gives the same number.
 
 mod basis;
@@ -27,6 +28,9 @@ use vdb_distance::{AlignedVec, Owner, prefetch_early};
 
 /// Bytes of a cache line, which heads and their factors fill.
 const LINE: usize = 64;
+
+/// Codes in the first line of a row.
+const FIRST_CODES: usize = LINE - FACTOR_BYTES;
 
 /// Codes of vectors addressed by offset.
 #[derive(Debug, Clone)]
@@ -179,6 +183,21 @@ impl TraversalCodes {
         self.kernels.score(&query.codes, scoring, &self.rows, self.stride, offsets, out);
     }
 
+    /// Whether a first look reads less than [`score`](Self::score) does.
+    pub fn has_first_look(&self) -> bool {
+        self.stride > LINE
+    }
+
+    /// What [`score`](Self::score) gives, as far as the first lines of the rows tell: of the product of two vectors, the
+    /// part of the leading components.
+    ///
+    /// # Panics
+    /// As [`score`](Self::score).
+    #[inline]
+    pub fn first_look(&self, query: &TraversalQuery, offsets: &[u32], out: &mut [f32]) {
+        self.kernels.score(&query.codes, query.first_look(), &self.rows, self.stride, offsets, out);
+    }
+
     /// Asks for the row at `offset` a while ahead of its use.
     #[inline(always)]
     pub fn fetch(&self, offset: u32) {
@@ -199,10 +218,10 @@ fn encode(basis: &TraversalBasis, vectors: &[&[f32]], rows: &mut [u8], fit: &mut
     for ((row, head), square) in rows.chunks_exact_mut(stride.max(1)).zip(heads.chunks_exact(m)).zip(squares)
     {
         fit.fit::<Eight>(head);
-        Eight::pack(&fit.levels, &mut row[..m]);
-        row[m..].fill(0);
-        let factors = &mut row[stride - FACTOR_BYTES..];
+        let (factors, codes) = row.split_at_mut(FACTOR_BYTES);
         factors[..4].copy_from_slice(&fit.scale.to_le_bytes());
         factors[4..].copy_from_slice(&square.to_le_bytes());
+        Eight::pack(&fit.levels, &mut codes[..m]);
+        codes[m..].fill(0);
     }
 }

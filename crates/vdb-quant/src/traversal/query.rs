@@ -1,5 +1,6 @@
 //! Queries of traversal codes: 8-bit integers in a buffer that is used again and again.
 
+use super::FIRST_CODES;
 use crate::kernels::compiled::{self, Work};
 use crate::kernels::int8::{FACTOR_BYTES, Scoring};
 use crate::scalar::Eight;
@@ -13,6 +14,8 @@ const TOP: f32 = 127.0;
 pub struct TraversalQuery {
     pub(super) codes: QueryCodes,
     pub(super) scoring: Scoring,
+    /// The sum of the values for the first line of a row.
+    pub(super) first_sum: i32,
     /// The placed vector, centred, before the projection.
     pub(super) moved: Vec<f32>,
     /// The first m coordinates in the basis.
@@ -27,7 +30,15 @@ impl Default for TraversalQuery {
     fn default() -> Self {
         Self {
             codes: QueryCodes::bytes(&[&[]]),
-            scoring: Scoring { base: 0.0, weight: 0.0, offset: Eight::OFFSET, fetched: false },
+            scoring: Scoring {
+                base: 0.0,
+                weight: 0.0,
+                offset: Eight::OFFSET,
+                chunks: usize::MAX,
+                sum: 0,
+                fetched: false,
+            },
+            first_sum: 0,
             moved: Vec::new(),
             head: Vec::new(),
             projected: QueryCodes::bytes(&[&[]]),
@@ -53,8 +64,21 @@ impl TraversalQuery {
     pub(super) fn quantize(&mut self, square: f32) {
         self.bytes.resize(self.head.len(), 0);
         let step = compiled::widest(Round { values: &self.head, top: TOP, integers: &mut self.bytes });
-        self.codes.replace_bytes(&self.bytes);
-        self.scoring = Scoring { base: square, weight: 2.0 * step, offset: Eight::OFFSET, fetched: false };
+        self.set(square, 2.0 * step);
+    }
+
+    /// Takes the bytes as its values.
+    fn set(&mut self, base: f32, weight: f32) {
+        self.codes.replace_bytes(FACTOR_BYTES, &self.bytes);
+        self.first_sum = self.bytes.iter().take(FIRST_CODES).map(|&value| i32::from(value)).sum();
+        let sum = self.codes.sum(0);
+        self.scoring =
+            Scoring { base, weight, offset: Eight::OFFSET, chunks: usize::MAX, sum, fetched: false };
+    }
+
+    /// What scores rows by their first lines.
+    pub(super) fn first_look(&self) -> Scoring {
+        Scoring { chunks: 1, sum: self.first_sum, ..self.scoring }
     }
 
     /// The query that a coded row is.
@@ -62,12 +86,10 @@ impl TraversalQuery {
         self.head.clear();
         self.bytes.clear();
         // Levels are 1 to 255, so that these are −127 to 127; a row of zeros, never coded, has the scale zero.
-        self.bytes.extend(row[..m].iter().map(|&level| level.wrapping_sub(128).cast_signed()));
-        self.codes.replace_bytes(&self.bytes);
-        let factors = &row[row.len() - FACTOR_BYTES..];
+        let (factors, codes) = row.split_at(FACTOR_BYTES);
+        self.bytes.extend(codes[..m].iter().map(|&level| level.wrapping_sub(128).cast_signed()));
         let number = |at: usize| f32::from_le_bytes(factors[at..at + 4].try_into().expect("four bytes"));
-        self.scoring =
-            Scoring { base: number(4), weight: 2.0 * number(0), offset: Eight::OFFSET, fetched: false };
+        self.set(number(4), 2.0 * number(0));
     }
 }
 

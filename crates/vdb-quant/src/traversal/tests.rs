@@ -89,8 +89,56 @@ fn every_instruction_set_gives_the_same_distances() {
             offsets.iter().for_each(|&offset| codes.fetch(offset));
             codes.clone().with_kernels(kernels).score_fetched(&query, offsets, &mut fetched);
             assert_eq!(fetched, expected, "{} of {count}, fetched", kernels.isa().name());
+            let (mut looks, mut expected) = (vec![0.0; count], vec![0.0; count]);
+            codes.clone().with_kernels(kernels).first_look(&query, offsets, &mut looks);
+            scalar.first_look(&query, offsets, &mut expected);
+            assert_eq!(looks, expected, "{} of {count}, first look", kernels.isa().name());
         }
     }
+}
+
+#[test]
+fn first_looks_are_distances_without_the_lesser_components() {
+    let (dim, count) = (200, 300);
+    let (data, codes) = coded(Metric::Euclidean, dim, count);
+    assert!(codes.has_first_look());
+    let directions = &codes.basis().to_values()[1 + dim..];
+    let heads: Vec<f32> =
+        data.chunks(dim).flat_map(|vector| centred_head(&codes, vector, directions)).collect();
+    let offsets: Vec<u32> = (0..count as u32).collect();
+    let mut query = TraversalQuery::default();
+    let (mut scores, mut looks) = (vec![0.0; count], vec![0.0; count]);
+    let (mut of_looks, mut of_scores) = (0.0, 0.0);
+    for row in [3, 90, 211] {
+        codes.prepare_row(row, &mut query);
+        codes.score(&query, &offsets, &mut scores);
+        codes.first_look(&query, &offsets, &mut looks);
+        let own = &heads[row as usize * FIRST_CODES..][..FIRST_CODES];
+        for (place, other) in heads.chunks(FIRST_CODES).enumerate() {
+            let squares = query.square() + square_of(&codes, place as u32);
+            let wanted = squares - 2.0 * dot(own, other);
+            assert!((looks[place] - wanted).abs() < 0.03 * squares, "{} for {wanted}", looks[place]);
+            of_looks += (squares - looks[place]).abs();
+            of_scores += (squares - scores[place]).abs();
+        }
+    }
+    // The variance falls, so that the first line holds most of all products.
+    assert!(of_looks > 0.6 * of_scores, "{of_looks} of {of_scores}");
+    // Where a row is one line, there is no less to look at.
+    assert!(!coded(Metric::Euclidean, 40, 60).1.has_first_look());
+}
+
+/// The coordinates of a vector that the first line of its row holds.
+fn centred_head(codes: &TraversalCodes, vector: &[f32], directions: &[f32]) -> Vec<f32> {
+    let values = codes.basis().to_values();
+    let centred: Vec<f32> = vector.iter().zip(&values[1..]).map(|(value, center)| value - center).collect();
+    directions.chunks(vector.len()).take(FIRST_CODES).map(|direction| dot(direction, &centred)).collect()
+}
+
+fn square_of(codes: &TraversalCodes, offset: u32) -> f32 {
+    let mut query = TraversalQuery::default();
+    codes.prepare_row(offset, &mut query);
+    query.square()
 }
 
 #[test]

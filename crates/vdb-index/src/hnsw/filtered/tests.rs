@@ -143,6 +143,36 @@ fn walks_compare_a_part_of_the_matching_rows_and_only_those() {
 }
 
 #[test]
+fn scans_have_a_first_look_and_go_on_where_it_tells_little() {
+    // A third of the rows match: too many to compare exactly, too few to walk.
+    let params = HnswParams { exact_scan_factor: 4, ..WALKING };
+    let (rows, dim, k, ef) = (3_600, 130, 10, 20);
+    let allowed = BitSet::from_fn(rows, |row| row.is_multiple_of(3));
+    // With variance in few components, and as much in any.
+    for (falls, most) in [(true, 1.5), (false, 2.1)] {
+        let mut rng = Rng(45);
+        let scale = |at: usize| if falls { (-(at as f32) / 45.0).exp() } else { 1.0 };
+        let mut drawn = || -> Vec<f32> { (0..dim).map(|at| rng.signed() * scale(at)).collect() };
+        let (vectors, offsets) = filled(Metric::Euclidean, (0..rows).map(|_| drawn()));
+        let mut hnsw = Hnsw::new(params);
+        hnsw.insert(&vectors, &offsets);
+        let (mut found, mut computed) = (0.0, 0);
+        for _ in 0..QUERIES {
+            let query = drawn();
+            let request = Request { allowed: Some(&allowed), ..Request::new(&query, k) };
+            let answer = hnsw.search(&vectors, &request, ef);
+            assert!(answer.hops == 0 && !answer.exact && answer.hits.len() == k, "{answer:?}");
+            assert!(answer.hits.iter().all(|hit| allowed.contains(hit.offset)));
+            found += recall(&answer.hits, &brute_force(&vectors, &request)) / QUERIES as f64;
+            computed += answer.distance_computations / QUERIES;
+        }
+        let share = computed as f64 / allowed.count() as f64;
+        assert!(found > 0.95, "falls {falls}: recall {found}, {share} distances a row");
+        assert!(share > 1.0 && share < most, "falls {falls}: recall {found}, {share} distances a row");
+    }
+}
+
+#[test]
 fn deleted_rows_do_not_change_the_way_of_searching() {
     let (mut vectors, mut hnsw) = built(Metric::Euclidean);
     let filters = [1.0, 0.82, 0.415, 0.2].map(share);

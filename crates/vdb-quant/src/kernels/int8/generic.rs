@@ -10,12 +10,14 @@
 //! zero. What matters is only that they can be read, which is so for every row except perhaps the last ones of a
 //! buffer; those copy their last chunk to the stack. There are no masks and no tails.
 
-use vdb_distance::prefetch;
+use vdb_distance::{prefetch, prefetch_early};
 
-use super::{CHUNK, FACTOR_BYTES, QueryCodes, Scoring};
+use super::{CHUNK, QueryCodes, Scoring};
 
 /// How many rows ahead of the one at hand a gather asks for.
 const ROWS_AHEAD: usize = 8;
+/// The same where one line of each is read.
+const LINES_AHEAD: usize = 32;
 /// Lines of a row to ask for; the hardware's own prefetcher follows a longer row once it has begun.
 const MAX_LINES: usize = 14;
 const LINE: usize = 64;
@@ -63,6 +65,11 @@ impl<'a> Block<'a> {
         Block { query, codes, stride, chunks: query.code_bytes.div_ceil(CHUNK), lines }
     }
 
+    /// The same, of whose rows no more than the first `chunks` are read.
+    pub(super) fn limited(self, chunks: usize) -> Block<'a> {
+        Block { chunks: self.chunks.min(chunks), lines: self.lines.min(chunks), ..self }
+    }
+
     /// Checks that the code of row `row`, and so that of every row before it, lies inside the buffer.
     pub(super) fn assert_inside(&self, row: usize) {
         let end = row.checked_mul(self.stride).and_then(|start| start.checked_add(self.query.code_bytes));
@@ -77,6 +84,11 @@ impl<'a> Block<'a> {
     #[inline(always)]
     fn prefetch(&self, row: usize) {
         prefetch(self.codes, row.wrapping_mul(self.stride), self.lines);
+    }
+
+    #[inline(always)]
+    fn prefetch_early(&self, row: usize) {
+        prefetch_early(self.codes, row.wrapping_mul(self.stride), self.lines);
     }
 }
 
@@ -119,7 +131,7 @@ pub(super) unsafe fn gather<V: Lanes, const PLANES: usize, const PARTS: usize>(
 /// Rows whose sums are taken side by side: the products of one do not wait for one another, and four are folded at once.
 const ABREAST: usize = 4;
 
-/// Distances of the rows with these numbers, of which each ends with its factors: see [`super::Scoring`].
+/// Distances of the rows with these numbers, of which each begins with its factors: see [`super::Scoring`].
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; the query has one plane and one part; `out` is as long as `ids`; rows are
@@ -127,16 +139,26 @@ const ABREAST: usize = 4;
 #[inline(always)]
 pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &[u32], out: &mut [f32]) {
     let asked = if scoring.fetched { 0 } else { ids.len() };
-    for &id in ids[..asked].iter().take(ROWS_AHEAD) {
-        block.prefetch(id as usize);
+    let is_early = block.lines == 1;
+    let ahead = if is_early { LINES_AHEAD } else { ROWS_AHEAD };
+    for &id in ids[..asked].iter().take(ahead) {
+        if is_early {
+            block.prefetch_early(id as usize);
+        } else {
+            block.prefetch(id as usize);
+        }
     }
-    let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(block.query.sums[0]);
+    let correction = V::OFFSET.wrapping_sub(scoring.offset).wrapping_mul(scoring.sum);
     let query = block.query.values.as_ptr().cast::<i8>();
     let mut first = 0;
     while first < ids.len() {
         let count = ABREAST.min(ids.len() - first);
-        for &ahead in ids[..asked].iter().skip(first + ROWS_AHEAD).take(ABREAST) {
-            block.prefetch(ahead as usize);
+        for &ahead in ids[..asked].iter().skip(first + ahead).take(ABREAST) {
+            if is_early {
+                block.prefetch_early(ahead as usize);
+            } else {
+                block.prefetch(ahead as usize);
+            }
         }
         // SAFETY: every id's row lies inside the block, and missing ones are replaced by the first of the group.
         let rows: [*const u8; ABREAST] = std::array::from_fn(|i| unsafe {
@@ -154,15 +176,18 @@ pub(super) unsafe fn score<V: Lanes>(block: &Block<'_>, scoring: Scoring, ids: &
             }
             V::totals(sums)
         };
-        for i in 0..count {
+        let mut distances = [0.0; ABREAST];
+        for i in 0..ABREAST {
             let product = totals[i].wrapping_add(correction) as f32;
-            // SAFETY: a row ends with its two factors, and `out` is as long as `ids`.
-            unsafe {
-                let factors = rows[i].add(block.stride - FACTOR_BYTES).cast::<[u8; 4]>();
-                let scale = f32::from_le_bytes(*factors);
-                let square = f32::from_le_bytes(*factors.add(1));
-                *out.get_unchecked_mut(first + i) = scoring.base + square - scoring.weight * scale * product;
-            }
+            // SAFETY: a row begins with its two factors.
+            let [scale, square] = unsafe { rows[i].cast::<[[u8; 4]; 2]>().read() }.map(f32::from_le_bytes);
+            distances[i] = scoring.base + square - scoring.weight * scale * product;
+        }
+        if count == ABREAST {
+            // SAFETY: `out` is as long as `ids`, of which there are as many left.
+            unsafe { out.as_mut_ptr().add(first).cast::<[f32; ABREAST]>().write_unaligned(distances) };
+        } else {
+            out[first..first + count].copy_from_slice(&distances[..count]);
         }
         first += count;
     }
