@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod crash;
 mod faults;
+mod golden;
 mod kill;
 mod model;
 mod oracle;

@@ -43,7 +43,7 @@ struct Sequence {
 }
 
 /// What databases of these tests are opened with.
-pub fn options(files: &SimFiles, settings: Settings, seed: u64) -> Options {
+pub(crate) fn options(files: &SimFiles, settings: Settings, seed: u64) -> Options {
     let files: Arc<dyn FileSystem> = Arc::new(files.clone());
     Options::new()
         .files(files)

@@ -12,18 +12,18 @@ use vdb_engine::{
     Search, Settings, VectorConfig, View,
 };
 
-pub const LANES: u64 = 3;
+pub(crate) const LANES: u64 = 3;
 /// Points of a lane.
 const POINTS: u64 = 14;
-pub const NAME: &str = "pulse";
+pub(crate) const NAME: &str = "pulse";
 const FOLDER: &str = "VDB_ENGINE_TEST_FOLDER";
 
-pub fn config() -> CollectionConfig {
+pub(crate) fn config() -> CollectionConfig {
     VectorConfig::new(3, Metric::Euclidean).into()
 }
 
 /// Seals and merges all the time, with graphs of few rows.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     let mut settings = Settings::default();
     (settings.seal_points, settings.least_graph_rows, settings.merge_rows) = (60, 16, 40);
     (settings.most_segments, settings.most_unindexed) = (2, 400);
@@ -48,7 +48,7 @@ fn point(lane: u64, number: u64, round: u64) -> Point {
 }
 
 /// What a round of a lane does: it is made of whole points, of parts of them, or takes all away.
-pub fn operations(lane: u64, round: u64) -> Vec<Operation<'static>> {
+pub(crate) fn operations(lane: u64, round: u64) -> Vec<Operation<'static>> {
     let mut operations = Vec::new();
     for number in 0..POINTS {
         match round % 7 {
@@ -80,7 +80,7 @@ fn expected(round: u64) -> Option<(u64, u64)> {
 }
 
 /// The rounds of the lanes in a view, after a look at every point.
-pub fn check(view: &View) -> Vec<u64> {
+pub(crate) fn check(view: &View) -> Vec<u64> {
     let mut points = 0;
     let rounds = (0..LANES).map(|lane| {
         let clock = view.get(&clock_id(lane)).unwrap();
@@ -121,22 +121,22 @@ pub fn check(view: &View) -> Vec<u64> {
 
 /// A file that tells which rounds were acknowledged, to who looks before it refreshes.
 #[derive(Debug)]
-pub struct Board(File);
+pub(crate) struct Board(File);
 
 impl Board {
-    pub fn open(folder: &Path) -> Self {
+    pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join("board");
         Self(File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap())
     }
 
-    pub fn tell(&self, lane: u64, round: u64) {
+    pub(crate) fn tell(&self, lane: u64, round: u64) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&round.to_le_bytes());
         bytes[8..].copy_from_slice(&(!round).to_le_bytes());
         self.0.write_all_at(&bytes, lane * 16).unwrap();
     }
 
-    pub fn look(&self) -> Vec<u64> {
+    pub(crate) fn look(&self) -> Vec<u64> {
         let look = |lane| loop {
             let mut bytes = [0; 16];
             if self.0.read_at(&mut bytes, lane * 16).unwrap() < 16 {
@@ -158,7 +158,7 @@ fn folder() -> PathBuf {
 }
 
 /// This program again, as another process.
-pub fn start(test: &str, folder: &Path) -> Child {
+pub(crate) fn start(test: &str, folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([&format!("pulse::{test}"), "--exact", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
@@ -169,7 +169,7 @@ pub fn start(test: &str, folder: &Path) -> Child {
 }
 
 /// Ends a process by closing its input; it must have found no fault.
-pub fn stop(mut child: Child) {
+pub(crate) fn stop(mut child: Child) {
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success(), "a process found a fault");
 }
@@ -190,7 +190,7 @@ fn watch_input() -> std::sync::mpsc::Receiver<()> {
 }
 
 /// Opens the collection to write, making it when it is missing.
-pub fn open(folder: &Path) -> (Database, std::sync::Arc<Collection>) {
+pub(crate) fn open(folder: &Path) -> (Database, std::sync::Arc<Collection>) {
     let database = options().open(folder.join("db")).unwrap();
     let collection = match database.names().is_empty() {
         true => database.create_collection(NAME, &config()).unwrap(),
