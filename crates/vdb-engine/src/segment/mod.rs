@@ -291,13 +291,18 @@ impl Segment {
         for row in 0..self.rows() as u32 {
             self.payloads.payload(row)?;
         }
-        for SegmentField { number, vectors, hnsw } in &self.fields {
-            let Some(hnsw) = hnsw else { continue };
-            hnsw.verify(vectors).map_err(|error| {
-                Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string())
-            })?;
-        }
-        Ok(())
+        self.fields.iter().try_for_each(|field| self.verify_graph(field))
+    }
+
+    /// Checks every link of a field's graph, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(crate) fn verify_graph(&self, field: &SegmentField) -> Result<(), Error> {
+        let SegmentField { number, vectors, hnsw } = field;
+        let verified = hnsw.as_ref().map_or(Ok(()), |hnsw| hnsw.verify(vectors));
+        verified
+            .map_err(|error| Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string()))
     }
 }
 
