@@ -25,7 +25,7 @@ pub(crate) fn config() -> CollectionConfig {
 /// Seals and merges all the time, with graphs of few rows.
 pub(crate) fn options() -> Options {
     let mut settings = Settings::default();
-    (settings.seal_points, settings.least_graph_rows, settings.merge_rows) = (60, 16, 40);
+    (settings.seal_points, settings.least_graph_rows) = (60, 16);
     (settings.most_segments, settings.most_unindexed) = (2, 400);
     Options::new().settings(settings).threads(1).wal_file_bytes(20_000)
 }
