@@ -159,6 +159,9 @@ fn read_effect(reader: &mut Reader<'_>) -> Result<Effect, String> {
                 let encoded = reader.take(length).map_err(words)?;
                 let mut values = vec![0.0; len];
                 element.decode(encoded, &mut values);
+                if values.iter().any(|value| !value.is_finite()) {
+                    return Err(format!("a value of field {field} that is no finite number"));
+                }
                 vectors.push((field, values));
             }
             Ok(Effect::Put(Put { id, vectors, payload, expires }))

@@ -217,7 +217,7 @@ impl View {
             }
         }
         for (number, part) in self.parts.iter().enumerate().rev() {
-            if let Some(row) = part.segment.ids.find(id)?.filter(|row| part.live.contains(*row)) {
+            if let Some(row) = part.segment.find(id)?.filter(|row| part.live.contains(*row)) {
                 return Ok(Some(Place::Part(number, row)));
             }
         }

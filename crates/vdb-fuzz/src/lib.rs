@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod collection;
 mod database;
 mod fields;
 mod index_parts;
@@ -30,12 +31,14 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
     Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
     Target { name: "log", run: log::run, seeds: log::seeds },
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "segment_ids", run: segment::ids, seeds: segment::ids_seeds },
+    Target { name: "engine_record", run: collection::record, seeds: collection::record_seeds },
+    Target { name: "engine_segment", run: collection::segment, seeds: collection::segment_seeds },
     Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
     Target { name: "database_file", run: database::file, seeds: database::file_seeds },
     Target { name: "json", run: database::json, seeds: database::json_seeds },

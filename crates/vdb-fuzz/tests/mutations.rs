@@ -105,3 +105,13 @@ fn ids_of_segments_survive_mutations() {
 fn archives_survive_mutations() {
     survives("archive", 20_000);
 }
+
+#[test]
+fn records_of_collections_survive_mutations() {
+    survives("engine_record", 50_000);
+}
+
+#[test]
+fn collections_survive_mutations() {
+    survives("engine_segment", 4_000);
+}

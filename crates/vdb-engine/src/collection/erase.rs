@@ -53,7 +53,7 @@ impl Collection {
     /// Writes segments anew that hold any of these points, dead as they are.
     fn erase_from_segments(&self, ids: &[PointId]) -> Result<usize, Error> {
         let holds = |segment: &Segment| {
-            ids.iter().try_fold(false, |found, id| Ok::<_, Error>(found || segment.ids.find(id)?.is_some()))
+            ids.iter().try_fold(false, |found, id| Ok::<_, Error>(found || segment.find(id)?.is_some()))
         };
         let _turns = (lock(&self.merging), lock(&self.indexing));
         let mut rewritten = 0;
@@ -101,7 +101,7 @@ impl Collection {
         for entry in &manifest.segments {
             let segment = Segment::open(self.backend.blobs(), entry.number, &manifest.schema)?;
             for id in ids {
-                if segment.ids.find(id)?.is_some() {
+                if segment.find(id)?.is_some() {
                     return found(format!("the point {id} in {}", segment.path.display()));
                 }
             }

@@ -318,6 +318,10 @@ impl Collection {
             let mut is_whole = true;
             let hnsw = match (from, plan.base) {
                 (Some(from), Some(base)) if from.params() == &params => {
+                    if let Some(own) = copied {
+                        // Changing a graph follows its links without looking at where they lead.
+                        plan.inputs[base].segment.verify_graph(own)?;
+                    }
                     // Rows of the base that are gone are still live to the graph; taken again, they hold another vector.
                     let part = &plan.inputs[base];
                     let mut hnsw = from.clone();

@@ -261,7 +261,7 @@ impl State {
             }
         }
         for part in self.parts.iter_mut().rev() {
-            if let Some(row) = part.segment.ids.find(id)?
+            if let Some(row) = part.segment.find(id)?
                 && part.mask.remove(row)
             {
                 return Ok(());

@@ -27,6 +27,9 @@ const KIND: FileKind = FileKind::new(*b"SEGM");
 const VERSIONS: &str = "versions";
 const EXPIRES: &str = "expires";
 
+/// Sections of at most so many bytes are checked when a segment is opened.
+const SHORT_BYTES: usize = 1 << 10;
+
 /// A vector field of a segment.
 #[derive(Debug)]
 pub(crate) struct SegmentField {
@@ -152,7 +155,11 @@ impl Segment {
         let region = blobs.open(&name)?.map()?;
         let file_bytes = region.len() as u64;
         let container = ContainerReader::from_region(&path, region.clone(), KIND)?;
-        let section = |name: &str| container.section_in_place(name);
+        // What is short is checked at once: lengths and settings, which tell how to read the rest.
+        let section = |name: &str| match container.section_in_place(name)? {
+            region if region.len() > SHORT_BYTES => Ok(region),
+            _ => container.verified_in_place(name),
+        };
         let ids = IdTable::open(&path, section)?;
         let rows = ids.len();
         let versions = section(VERSIONS)?;
@@ -241,6 +248,11 @@ impl Segment {
         self.ids.len()
     }
 
+    /// The row of an id. What is damaged is told by its checksum, where that does not hold.
+    pub(crate) fn find(&self, id: &PointId) -> Result<Option<u32>, Error> {
+        self.ids.find(id).map_err(|error| self.container.verify_in_place().err().map_or(error, Error::from))
+    }
+
     pub(crate) fn field(&self, number: u32) -> Option<&SegmentField> {
         self.fields.iter().find(|field| field.number == number)
     }
@@ -279,13 +291,18 @@ impl Segment {
         for row in 0..self.rows() as u32 {
             self.payloads.payload(row)?;
         }
-        for SegmentField { number, vectors, hnsw } in &self.fields {
-            let Some(hnsw) = hnsw else { continue };
-            hnsw.verify(vectors).map_err(|error| {
-                Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string())
-            })?;
-        }
-        Ok(())
+        self.fields.iter().try_for_each(|field| self.verify_graph(field))
+    }
+
+    /// Checks every link of a field's graph, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(crate) fn verify_graph(&self, field: &SegmentField) -> Result<(), Error> {
+        let SegmentField { number, vectors, hnsw } = field;
+        let verified = hnsw.as_ref().map_or(Ok(()), |hnsw| hnsw.verify(vectors));
+        verified
+            .map_err(|error| Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string()))
     }
 }
 

@@ -8,9 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod crash;
 mod faults;
+mod golden;
+mod kill;
 mod model;
 mod oracle;
+mod pulse;
+mod readers;
 mod story;
+mod threads;
 mod workload;
 
 /// A number from the environment.

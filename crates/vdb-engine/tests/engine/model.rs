@@ -5,6 +5,7 @@
 use crate::oracle::{Model, Refusal};
 use crate::workload::{Workload, settings};
 use crate::{for_all_seeds, number};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use vdb_engine::{Collection, Database, Durability, Error, Options, PointId, Settings, View};
@@ -25,6 +26,7 @@ struct Tally {
     graphs: u64,
     reopened: u64,
     refreshed: u64,
+    past: u64,
 }
 
 struct Sequence {
@@ -38,12 +40,14 @@ struct Sequence {
     kept: Vec<(Arc<View>, Model)>,
     /// Opened to read only, and what it has seen.
     reader: Option<(Database, Model)>,
+    /// Points of versions of before.
+    past: BTreeMap<u64, Model>,
     snapshots: u64,
     tally: Tally,
 }
 
 /// What databases of these tests are opened with.
-pub fn options(files: &SimFiles, settings: Settings, seed: u64) -> Options {
+pub(crate) fn options(files: &SimFiles, settings: Settings, seed: u64) -> Options {
     let files: Arc<dyn FileSystem> = Arc::new(files.clone());
     Options::new()
         .files(files)
@@ -73,6 +77,7 @@ impl Sequence {
             model,
             kept: Vec::new(),
             reader: None,
+            past: BTreeMap::new(),
             snapshots: 0,
             tally,
         }
@@ -217,6 +222,17 @@ impl Sequence {
         assert_eq!(version, self.model.version, "all is sealed by a snapshot: {history:?}");
         self.model.check(&self.collection.view_at(number).unwrap());
         assert!(history.is_sorted(), "{history:?}");
+        for (number, version) in history {
+            let view = self.collection.view_at(number).unwrap();
+            assert_eq!(view.version(), version);
+            let Some(model) = self.past.get(&version) else { continue };
+            let mut found: Vec<_> =
+                view.points().map(Result::unwrap).map(|stored| (stored.point.id, stored.version)).collect();
+            found.sort();
+            let expected = model.points.iter().map(|(id, stored)| (id.clone(), stored.version));
+            assert!(found.iter().cloned().eq(expected), "state {number}, version {version}: {found:?}");
+            self.tally.past += 1;
+        }
         drop((database, collection));
         self.files.remove_folder(Path::new(&folder)).unwrap();
     }
@@ -274,7 +290,7 @@ impl Sequence {
             options(&self.files, self.settings, 0).open_read_only("no"),
             Err(Error::NoDatabase { .. } | Error::Storage(_))
         ));
-        let config = vdb_engine::CollectionConfig { vectors: std::collections::BTreeMap::new() };
+        let config = vdb_engine::CollectionConfig { vectors: BTreeMap::new() };
         let create = |name: &str| database.create_collection(name, &config);
         assert!(matches!(create(NAME), Err(Error::CollectionExists { .. })));
         assert!(matches!(create(""), Err(Error::InvalidName { .. })));
@@ -287,6 +303,7 @@ impl Sequence {
     }
 
     fn check(&mut self) {
+        self.past.entry(self.model.version).or_insert_with(|| self.model.clone());
         let view = self.collection.view();
         self.model.check(&view);
         for _ in 0..2 {
@@ -359,6 +376,7 @@ fn sequences_are_as_an_ordered_map_and_brute_force() {
         total.graphs += tally.graphs;
         total.reopened += tally.reopened;
         total.refreshed += tally.refreshed;
+        total.past += tally.past;
     });
     let total = total.into_inner().unwrap();
     let recall = total.recalls.iter().sum::<f64>() / total.recalls.len().max(1) as f64;
@@ -380,6 +398,7 @@ fn sequences_are_as_an_ordered_map_and_brute_force() {
             ("graphs", total.graphs),
             ("reopened", total.reopened),
             ("refreshed", total.refreshed),
+            ("past", total.past),
             ("approximate", total.recalls.len() as u64),
         ] {
             assert!(count > sequences / 2, "{what}: {count} in {sequences} sequences");

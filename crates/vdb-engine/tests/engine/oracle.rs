@@ -10,7 +10,7 @@ use vdb_engine::{
 
 /// Why a batch is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     Point,
     Field,
     NoPoint,
@@ -18,7 +18,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The one that an error of the engine stands for.
-    pub fn of(error: &Error) -> Option<Self> {
+    pub(crate) fn of(error: &Error) -> Option<Self> {
         match error {
             Error::InvalidPoint { .. } => Some(Self::Point),
             Error::NoSuchField { .. } => Some(Self::Field),
@@ -30,31 +30,31 @@ impl Refusal {
 
 /// A vector field, with a number that no other one ever had.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Field {
-    pub number: u32,
-    pub config: VectorConfig,
+pub(crate) struct Field {
+    pub(crate) number: u32,
+    pub(crate) config: VectorConfig,
 }
 
 /// Whether a point may be a hit.
-pub type Test = fn(&PointId, &Payload) -> bool;
+pub(crate) type Test = fn(&PointId, &Payload) -> bool;
 
 /// One version of a collection.
 #[derive(Debug, Clone, Default)]
-pub struct Model {
-    pub version: u64,
-    pub fields: BTreeMap<String, Field>,
-    pub next_field: u32,
-    pub points: BTreeMap<PointId, Arc<StoredPoint>>,
+pub(crate) struct Model {
+    pub(crate) version: u64,
+    pub(crate) fields: BTreeMap<String, Field>,
+    pub(crate) next_field: u32,
+    pub(crate) points: BTreeMap<PointId, Arc<StoredPoint>>,
 }
 
 impl Model {
-    pub fn add_vector(&mut self, name: &str, config: VectorConfig) {
+    pub(crate) fn add_vector(&mut self, name: &str, config: VectorConfig) {
         let field = Field { number: self.next_field, config };
         assert!(self.fields.insert(name.to_owned(), field).is_none());
         self.next_field += 1;
     }
 
-    pub fn drop_vector(&mut self, name: &str) {
+    pub(crate) fn drop_vector(&mut self, name: &str) {
         self.fields.remove(name);
         self.points.values_mut().filter(|stored| stored.point.vectors.contains_key(name)).for_each(
             |stored| {
@@ -64,7 +64,7 @@ impl Model {
     }
 
     /// These points under the fields of another state: without vectors of fields that are not there, or not the same.
-    pub fn under(&self, other: &Model) -> Model {
+    pub(crate) fn under(&self, other: &Model) -> Model {
         let mut model = self.clone();
         for (name, field) in &self.fields {
             if other.fields.get(name).is_none_or(|own| own.number != field.number) {
@@ -75,7 +75,7 @@ impl Model {
     }
 
     /// The write that was to be this version became another one.
-    pub fn renumber(&mut self, from: u64, to: u64) {
+    pub(crate) fn renumber(&mut self, from: u64, to: u64) {
         self.points.values_mut().filter(|stored| stored.version == from).for_each(|stored| {
             Arc::make_mut(stored).version = to;
         });
@@ -85,7 +85,7 @@ impl Model {
     }
 
     /// Does the operations, all or none; gives how many did nothing.
-    pub fn write(&mut self, operations: &[Operation<'_>]) -> Result<usize, Refusal> {
+    pub(crate) fn write(&mut self, operations: &[Operation<'_>]) -> Result<usize, Refusal> {
         let mut next = Model { version: self.version + 1, ..self.clone() };
         let mut skipped = 0;
         for operation in operations {
@@ -173,7 +173,7 @@ impl Model {
     }
 
     /// All matching points, nearest first.
-    pub fn nearest(
+    pub(crate) fn nearest(
         &self,
         field: &str,
         query: &[f32],
@@ -196,7 +196,7 @@ impl Model {
     }
 
     /// Holds everything that a view tells against what it must be, but for searches.
-    pub fn check(&self, view: &View) {
+    pub(crate) fn check(&self, view: &View) {
         assert_eq!(view.version(), self.version, "version");
         assert_eq!(
             (view.len(), view.is_empty()),
@@ -221,7 +221,7 @@ impl Model {
     }
 
     /// Holds a look at one id against what it must be.
-    pub fn check_id(&self, view: &View, id: &PointId) {
+    pub(crate) fn check_id(&self, view: &View, id: &PointId) {
         let expected = self.points.get(id);
         assert_eq!(view.contains(id).unwrap(), expected.is_some(), "contains {id:?}");
         match (view.get(id).unwrap(), expected) {
@@ -232,7 +232,7 @@ impl Model {
     }
 
     /// Holds an answer against brute force; gives the share of the true neighbours that it has.
-    pub fn check_answer(&self, answer: &SearchAnswer, of: &Searched<'_>) -> f64 {
+    pub(crate) fn check_answer(&self, answer: &SearchAnswer, of: &Searched<'_>) -> f64 {
         let Searched { field, query, k, test, is_exact, with_payload, with_vectors } = *of;
         let nearest = self.nearest(field, query, test);
         assert_eq!(answer.version, self.version);
@@ -287,19 +287,19 @@ impl Model {
 
 /// A search and how it was made.
 #[derive(Debug, Clone, Copy)]
-pub struct Searched<'a> {
-    pub field: &'a str,
-    pub query: &'a [f32],
-    pub k: usize,
-    pub test: Option<Test>,
+pub(crate) struct Searched<'a> {
+    pub(crate) field: &'a str,
+    pub(crate) query: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) test: Option<Test>,
     /// The true nearest points were asked for.
-    pub is_exact: bool,
-    pub with_payload: bool,
-    pub with_vectors: bool,
+    pub(crate) is_exact: bool,
+    pub(crate) with_payload: bool,
+    pub(crate) with_vectors: bool,
 }
 
 /// Equal to the bit.
-pub fn same_vectors(a: &NamedVectors, b: &NamedVectors) -> bool {
+pub(crate) fn same_vectors(a: &NamedVectors, b: &NamedVectors) -> bool {
     let bits = |vectors: &NamedVectors| -> Vec<(String, Vec<u32>)> {
         let bits = |values: &Vec<f32>| values.iter().map(|value| value.to_bits()).collect();
         vectors.iter().map(|(name, values)| (name.clone(), bits(values))).collect()
@@ -307,7 +307,7 @@ pub fn same_vectors(a: &NamedVectors, b: &NamedVectors) -> bool {
     bits(a) == bits(b)
 }
 
-pub fn assert_same(found: &StoredPoint, expected: &StoredPoint) {
+pub(crate) fn assert_same(found: &StoredPoint, expected: &StoredPoint) {
     assert_eq!(found, expected);
     assert!(
         same_vectors(&found.point.vectors, &expected.point.vectors),

@@ -5,7 +5,7 @@ use crate::oracle::Model;
 use vdb_engine::View;
 
 /// Never.
-pub const NEVER: usize = usize::MAX;
+pub(crate) const NEVER: usize = usize::MAX;
 
 /// A state of the points or of the fields. With `by` changes kept it may be there if it began before, and it must be if it
 /// ended by then.
@@ -19,51 +19,41 @@ struct State {
 
 /// All states of a collection; the first is the empty one that it was created with.
 #[derive(Debug, Clone)]
-pub struct Story {
+pub(crate) struct Story {
     versions: Vec<State>,
     fields: Vec<State>,
 }
 
 impl Story {
-    pub fn new(model: &Model, began: usize, ended: usize) -> Self {
+    pub(crate) fn new(model: &Model, began: usize, ended: usize) -> Self {
         let state = State { began, ended, durable: ended, model: model.clone() };
         Self { versions: vec![state.clone()], fields: vec![state] }
     }
 
     /// The collection was there from this change on, or could be.
-    pub fn created(&self) -> (usize, usize) {
+    pub(crate) fn created(&self) -> (usize, usize) {
         (self.fields[0].began, self.fields[0].ended)
     }
 
     /// A write came to this, acknowledged at `ended`.
-    pub fn wrote(&mut self, model: &Model, began: usize, ended: usize) {
+    pub(crate) fn wrote(&mut self, model: &Model, began: usize, ended: usize) {
         if self.versions.last().expect("there is a first").model.version < model.version {
             self.versions.push(State { began, ended, durable: NEVER, model: model.clone() });
         }
     }
 
-    /// The last write was not done after all.
-    pub fn unwrite(&mut self) {
-        self.versions.pop();
-    }
-
     /// Everything so far was promised to survive a power failure.
-    pub fn synced(&mut self, now: usize) {
+    pub(crate) fn synced(&mut self, now: usize) {
         self.versions.iter_mut().for_each(|state| state.durable = state.durable.min(now));
     }
 
     /// A field came or went, durably.
-    pub fn changed_fields(&mut self, model: &Model, began: usize, ended: usize) {
+    pub(crate) fn changed_fields(&mut self, model: &Model, began: usize, ended: usize) {
         self.fields.push(State { began, ended, durable: ended, model: model.clone() });
     }
 
-    /// The fields did not change after all.
-    pub fn unchange_fields(&mut self) {
-        self.fields.pop();
-    }
-
     /// Holds what is left after the first `by` changes against what may be; gives it.
-    pub fn check(&self, view: &View, by: usize, power_failed: bool) -> Model {
+    pub(crate) fn check(&self, view: &View, by: usize, power_failed: bool) -> Model {
         let must = |state: &&State| if power_failed { state.durable <= by } else { state.ended <= by };
         let least = self.versions.iter().rfind(must).map_or(0, |state| state.model.version);
         assert!(view.version() >= least, "version {} is left, {least} was acknowledged", view.version());

@@ -18,8 +18,8 @@ const TEXTS: [&str; 6] = ["", "7", "ä ö", "a text that is longer than sixteen 
 
 /// What a sequence has to do with.
 #[derive(Debug)]
-pub struct Workload {
-    pub rng: ChaCha8Rng,
+pub(crate) struct Workload {
+    pub(crate) rng: ChaCha8Rng,
     /// Ids that there are.
     ids: u64,
     /// Draws whole numbers only: ties, and vectors of a byte a value.
@@ -51,7 +51,7 @@ fn has_payload(_: &PointId, payload: &Payload) -> bool {
 }
 
 /// Settings under which everything happens soon.
-pub fn settings(rng: &mut ChaCha8Rng) -> Settings {
+pub(crate) fn settings(rng: &mut ChaCha8Rng) -> Settings {
     let mut settings = Settings::default();
     settings.seal_points = [3, 8, 20][rng.random_range(0..3)];
     settings.seal_bytes = if rng.random_bool(0.2) { 1_500 } else { 1 << 20 };
@@ -63,22 +63,22 @@ pub fn settings(rng: &mut ChaCha8Rng) -> Settings {
 }
 
 impl Workload {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let ids = [8, 40, 120][rng.random_range(0..3)];
         let whole = rng.random_bool(0.5);
         Self { rng, ids, whole }
     }
 
-    pub fn chance(&mut self, of: f64) -> bool {
+    pub(crate) fn chance(&mut self, of: f64) -> bool {
         self.rng.random_bool(of)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.rng.random_range(0..bound)
     }
 
-    pub fn id(&mut self) -> PointId {
+    pub(crate) fn id(&mut self) -> PointId {
         let number = self.rng.random_range(0..self.ids);
         match number % 4 {
             0 if number == 0 => PointId::from(u64::MAX),
@@ -91,7 +91,7 @@ impl Workload {
         }
     }
 
-    pub fn field(&mut self) -> VectorConfig {
+    pub(crate) fn field(&mut self) -> VectorConfig {
         let dim = self.rng.random_range(1..7);
         let hnsw = HnswParams {
             m: self.rng.random_range(2..8),
@@ -115,7 +115,7 @@ impl Workload {
     }
 
     /// Of one field without a name, mostly, and perhaps others.
-    pub fn config(&mut self) -> CollectionConfig {
+    pub(crate) fn config(&mut self) -> CollectionConfig {
         let mut vectors = BTreeMap::new();
         if self.chance(0.95) {
             vectors.insert(String::new(), self.field());
@@ -126,7 +126,7 @@ impl Workload {
         CollectionConfig { vectors }
     }
 
-    pub fn vector(&mut self, dim: usize) -> Vec<f32> {
+    pub(crate) fn vector(&mut self, dim: usize) -> Vec<f32> {
         let kind = self.below(20);
         (0..dim)
             .map(|_| match kind {
@@ -139,7 +139,7 @@ impl Workload {
             .collect()
     }
 
-    pub fn payload(&mut self) -> Payload {
+    pub(crate) fn payload(&mut self) -> Payload {
         let mut payload = Payload::new();
         if self.chance(0.4) {
             return payload;
@@ -162,12 +162,12 @@ impl Workload {
         payload
     }
 
-    pub fn time(&mut self) -> Option<u64> {
+    pub(crate) fn time(&mut self) -> Option<u64> {
         self.chance(0.2).then(|| self.rng.random_range(1..1_000))
     }
 
     /// A point that can be taken in.
-    pub fn point(&mut self, model: &Model) -> Point {
+    pub(crate) fn point(&mut self, model: &Model) -> Point {
         let fields: Vec<_> =
             model.fields.iter().map(|(name, field)| (name.clone(), field.config.dim)).collect();
         let vectors =
@@ -177,7 +177,7 @@ impl Workload {
     }
 
     /// An id, as a rule of a point that is there.
-    pub fn known_id(&mut self, model: &Model) -> PointId {
+    pub(crate) fn known_id(&mut self, model: &Model) -> PointId {
         if model.points.is_empty() || self.chance(0.02) {
             return self.id();
         }
@@ -265,7 +265,7 @@ impl Workload {
     }
 
     /// A batch. Ids come more than once, and now and then the whole of it is to be refused.
-    pub fn batch(&mut self, model: &Model) -> Vec<Operation<'static>> {
+    pub(crate) fn batch(&mut self, model: &Model) -> Vec<Operation<'static>> {
         let count = if self.chance(0.1) { 40 } else { self.rng.random_range(0..7) };
         // In a large batch most ids must be there for it to be done.
         let mut operations: Vec<_> = (0..count)
@@ -279,7 +279,7 @@ impl Workload {
     }
 
     /// Searches, and holds the answer against the model's. Gives the recall of an answer that is not exact.
-    pub fn search(&mut self, view: &View, model: &Model) -> Option<f64> {
+    pub(crate) fn search(&mut self, view: &View, model: &Model) -> Option<f64> {
         let fields = Self::dims(model);
         if fields.is_empty() || self.chance(0.02) {
             let error = view.search(&Search::new(&[1.0], 1).field("unknown")).unwrap_err();

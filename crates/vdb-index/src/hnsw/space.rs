@@ -166,7 +166,7 @@ impl Space {
         }
         let basis = TraversalBasis::from_values(vectors.metric(), vectors.dim(), basis)?;
         self.code_all(vectors, basis);
-        self.trained = usize::try_from(trained).unwrap_or(usize::MAX);
+        self.trained = trained.min(crate::MAX_ROWS as u64) as usize;
         Ok(())
     }
 

@@ -88,6 +88,10 @@ impl Hnsw {
         if version != VERSION || !(2..=128).contains(&m) || ef_construction == 0 {
             return Err(fail(format!("version {version}, m {m}, ef_construction {ef_construction}")));
         }
+        // Counts of rows that came, went or were looked at; numbers that no count comes to would overflow.
+        if let Some(count) = [changed, unchecked, checks, space[0]].into_iter().find(|count| *count > MOST_COUNTED) {
+            return Err(fail(format!("a count of {count} rows")));
+        }
         let live = vectors.live();
         let last = live.words().iter().rposition(|&word| word != 0);
         let last = last.map(|place| place * 64 + 63 - live.words()[place].leading_zeros() as usize);
@@ -154,6 +158,9 @@ impl Hnsw {
         self.graph.is_shared() && self.space.is_shared()
     }
 }
+
+/// No count of rows over the life of a graph is greater.
+const MOST_COUNTED: u64 = 1 << 48;
 
 /// The little-endian numbers of some bytes.
 fn numbers<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
