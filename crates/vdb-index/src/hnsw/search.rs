@@ -337,6 +337,7 @@ impl Scratch {
         let Scratch { seen, beam, fresh, distances, computed, hops, .. } = self;
         let fetches = layer == 0 && scorer.fetches();
         seen.reset(graph.len());
+        let nodes = graph.len() as u32;
         beam.reset(ef);
         for entry in entries {
             beam.insert(Entry::new(entry.distance, entry.node));
@@ -357,7 +358,9 @@ impl Scratch {
             let mut count = 0;
             for &neighbour in graph.row(layer, node) {
                 // `NONE` is past the last node, as a link of a damaged file may be.
-                let Some(seen) = visited.get_mut(neighbour as usize) else { break };
+                if neighbour >= nodes {
+                    break;
+                }
                 // Written in any case and counted if new: whether a node is new is anybody's guess, the CPU's too.
                 fresh[count] = neighbour;
                 count += usize::from(seen.see(neighbour));
