@@ -46,7 +46,12 @@ impl MemoryArgs {
 /// Opens a database to read, beside whoever writes to it.
 fn open_to_read(folder: &Path) -> anyhow::Result<Database> {
     is_folder(folder)?;
-    match Database::open_read_only(folder) {
+    let opened = if folder.exists() {
+        Database::open_read_only(folder)
+    } else {
+        Err(Error::NoDatabase { path: folder.to_owned() })
+    };
+    match opened {
         Err(Error::NoDatabase { .. }) => {
             bail!("{}: there is no database here: `vdb import --collection` makes one", folder.display())
         }
