@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use vdb_engine::Durability;
 use vector_db_rs::{IndexType, LshFamily, Metric, Quantizer};
 
 /// A vector database: store vectors with metadata, find the nearest ones.
@@ -16,12 +17,22 @@ pub struct Args {
 pub(crate) enum Command {
     /// Search a bundled sample of real sentence embeddings by meaning; what `vdb` does when told nothing else
     Demo(DemoArgs),
-    /// Read vectors from files into a database file, building its index
+    /// Read vectors from files into a database file, or into a collection of a database directory, building its index
     Import(ImportArgs),
-    /// Find the records of a database file nearest to a vector
+    /// Write the points of a collection to a file
+    Export(ExportArgs),
+    /// Find the records of a database file, or the points of a collection, nearest to a vector
     Search(SearchArgs),
-    /// Tell what is in database files or vector files
+    /// Tell what is in database files, vector files or a database directory
     Info(InfoArgs),
+    /// Verify every checksum, id, payload and link of a database directory
+    Check(CheckArgs),
+    /// Make each collection one segment with a graph, without deleted points
+    Compact(CompactArgs),
+    /// Write a collection as it is now to one archive file
+    Snapshot(SnapshotArgs),
+    /// Make a collection of an archive file
+    Restore(RestoreArgs),
     /// Measure speed and recall
     Bench(BenchArgs),
 }
@@ -112,10 +123,25 @@ pub(crate) struct ImportArgs {
     /// fvecs, bvecs, fbin, u8bin, i8bin, f16bin, npy, jsonl or json files
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// The database file; records are added to it when it exists
+    /// The database file; records are added to it when it exists. With --collection: the database directory
     #[arg(long)]
     pub(crate) db: PathBuf,
-    /// Index of a new database
+    /// The collection of a database directory; points are added to it when it exists
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
+    /// Points that are written, and made durable, at once
+    #[arg(long, default_value_t = 1_000, requires = "collection")]
+    pub(crate) batch: usize,
+    /// What a batch survives once it is acknowledged: `sync` a power failure; `interval` too, a tenth of a second later;
+    /// `none` the end of the program only
+    #[arg(long, value_enum, default_value_t = DurabilityName::Sync, requires = "collection")]
+    pub(crate) durability: DurabilityName,
+    /// End without waiting until the index is complete
+    #[arg(long, requires = "collection")]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    /// Index of a new database, or collection (hnsw or flat)
     #[arg(long, value_enum, default_value_t = IndexName::Hnsw)]
     pub(crate) index: IndexName,
     /// Metric of a new database: euclidean (l2), cosine, dot (ip) or manhattan (l1)
@@ -123,17 +149,106 @@ pub(crate) struct ImportArgs {
     pub(crate) metric: Metric,
     #[command(flatten)]
     pub(crate) parameters: IndexArgs,
-    /// Print the outcome as JSON
+    /// Print the outcome as JSON; of a collection, a line {"acknowledged": points so far} after each batch, too
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityName {
+    Sync,
+    Interval,
+    None,
+}
+
+impl From<DurabilityName> for Durability {
+    fn from(name: DurabilityName) -> Durability {
+        match name {
+            DurabilityName::Sync => Durability::Sync,
+            DurabilityName::Interval => Durability::Interval,
+            DurabilityName::None => Durability::None,
+        }
+    }
+}
+
+/// The memory budget of commands that write to a database directory.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct MemoryArgs {
+    /// Of a database directory: MiB that recent points, merges and pinned parts take at most [default: half of the machine's]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_budget: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// The file: .jsonl with everything, or .npy and .fbin with the vectors, in the order of the ids
+    pub(crate) file: PathBuf,
+    /// The database directory
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// The collection
+    #[arg(long)]
+    pub(crate) collection: String,
+    /// The vector to write, where points have several [default: all of them, or the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) vector: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// The database directory
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompactArgs {
+    /// The database directory
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// The collection [default: all]
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SnapshotArgs {
+    /// The archive file, which is replaced when it exists
+    pub(crate) file: PathBuf,
+    /// The database directory
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// The collection
+    #[arg(long)]
+    pub(crate) collection: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    /// The archive file
+    pub(crate) file: PathBuf,
+    /// The database directory; made when it is missing
+    #[arg(long)]
+    pub(crate) db: PathBuf,
+    /// What the collection is to be called [default: the file's name without its extension]
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["vector", "id", "queries"]))]
 pub(crate) struct SearchArgs {
-    /// The database file
+    /// The database file; with --collection, the database directory
     #[arg(long)]
     pub(crate) db: PathBuf,
+    /// The collection of a database directory
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
+    /// The vector to compare, where points have several
+    #[arg(long, value_name = "NAME", requires = "collection")]
+    pub(crate) vector_name: Option<String>,
     /// The query vector: comma-separated numbers
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub(crate) vector: Option<Vec<f32>>,
@@ -153,13 +268,13 @@ pub(crate) struct SearchArgs {
     #[arg(long)]
     pub(crate) target_recall: Option<f64>,
     /// LSH: records to compare [default: as many as find nine in ten neighbours]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "collection")]
     pub(crate) candidates: Option<usize>,
     /// Flat with a quantizer: records per result that are compared exactly
-    #[arg(long)]
+    #[arg(long, conflicts_with = "collection")]
     pub(crate) oversampling: Option<usize>,
     /// IVF: posting lists to probe
-    #[arg(long)]
+    #[arg(long, conflicts_with = "collection")]
     pub(crate) probes: Option<usize>,
     /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
     #[arg(long, value_parser = parse_filter)]
@@ -180,9 +295,12 @@ fn parse_filter(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, clap::Args)]
 pub(crate) struct InfoArgs {
     /// Database files or vector files
-    #[arg(required = true)]
+    #[arg(required_unless_present = "db")]
     pub(crate) files: Vec<PathBuf>,
-    /// Print one JSON object per file
+    /// A database directory
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) db: Option<PathBuf>,
+    /// Print one JSON object per file, or collection
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -203,6 +321,44 @@ pub(crate) enum Bench {
     Churn(ChurnArgs),
     /// Searches of an index that is written at the same time, beside searches of it at rest
     Concurrent(ConcurrentArgs),
+    /// A collection on disk: batches into it, opening it in another process, searches, on a data set with ground truth
+    Embedded(EmbeddedArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EmbeddedArgs {
+    /// Folder of the data sets
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Data set: a folder with base.*, query.*, gt.ibin and stats.json
+    #[arg(long)]
+    pub(crate) set: String,
+    /// Which queries: `query` with gt.ibin, or another name with NAME.gt.ibin
+    #[arg(long, default_value = "query")]
+    pub(crate) queries: String,
+    /// Give points their payload, and search under the set's filters, too
+    #[arg(long)]
+    pub(crate) filters: bool,
+    /// Points that are written, and made durable, at once
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: usize,
+    /// Folder of the database, which must not exist or hold a database of this command [default: one that is removed at the end]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Threads that build the index
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Shortest time to search with a setting, in seconds, over all queries once at least
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) seconds: f64,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    /// Print one JSON object per phase and setting
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The second half, in a process of its own
+    #[arg(long, hide = true)]
+    pub(crate) reopen: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,9 +1,10 @@
 //! Data sets with ground truth, in the layout of the big-ann benchmarks: base vectors, queries, true neighbours.
 
 use crate::formats::{GroundTruth, Matrix, read_ground_truth, read_matrix};
-use crate::payload_filter;
+use crate::payload_filter::{self, Definition};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use vector_db_rs::Metric;
@@ -31,12 +32,27 @@ impl DataSet {
 
     /// The vectors of STEM.fbin, STEM.u8bin or another format that is there.
     pub(crate) fn vectors(&self, stem: &str) -> anyhow::Result<Matrix> {
+        Ok(read_matrix(&self.path(stem)?)?)
+    }
+
+    /// The file that [`vectors`](Self::vectors) reads.
+    pub(crate) fn path(&self, stem: &str) -> anyhow::Result<PathBuf> {
         let known = ["fbin", "u8bin", "i8bin", "f16bin", "fvecs", "bvecs", "npy"];
         let path = known.iter().map(|extension| self.folder.join(format!("{stem}.{extension}")));
         let Some(path) = path.into_iter().find(|path| path.exists()) else {
             bail!("{}: no {stem}.* in any of the formats {}", self.folder.display(), known.join(", "));
         };
-        Ok(read_matrix(&path)?)
+        Ok(path)
+    }
+
+    /// The records that describe the base rows, line by line.
+    pub(crate) fn payload(&self) -> PathBuf {
+        self.folder.join("payload.jsonl")
+    }
+
+    /// The filters of the set by name.
+    pub(crate) fn filters(&self) -> anyhow::Result<BTreeMap<String, Definition>> {
+        payload_filter::definitions(&self.folder)
     }
 
     /// The base rows that the filter called `name` allows, of `rows` rows.

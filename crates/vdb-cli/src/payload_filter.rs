@@ -6,25 +6,33 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-#[derive(Deserialize)]
-struct Definition {
+/// A filter.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Definition {
     all_of: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Base rows that it allows.
+    pub(crate) matches: Option<usize>,
+}
+
+/// All filters of a data set by name.
+pub(crate) fn definitions(folder: &Path) -> anyhow::Result<BTreeMap<String, Definition>> {
+    let path = folder.join("filters.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
 }
 
 /// The rows of a data set's base that one of its filters allows, by row.
 pub(crate) fn rows_allowed(folder: &Path, name: &str, rows: usize) -> anyhow::Result<Vec<bool>> {
-    let path = folder.join("filters.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let mut definitions: BTreeMap<String, Definition> =
-        serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    let mut definitions = definitions(folder)?;
     let Some(definition) = definitions.remove(name) else {
         let known: Vec<&str> = definitions.keys().map(String::as_str).collect();
+        let path = folder.join("filters.json");
         bail!("{}: no filter {name}, there are {}", path.display(), known.join(", "));
     };
     let path = folder.join("payload.jsonl");
@@ -32,7 +40,8 @@ pub(crate) fn rows_allowed(folder: &Path, name: &str, rows: usize) -> anyhow::Re
     let mut allowed = Vec::with_capacity(rows);
     for (line, text) in lines.enumerate() {
         let place = || format!("{}, line {}", path.display(), line + 1);
-        let record: Value = serde_json::from_str(&text.with_context(place)?).with_context(place)?;
+        let record: Map<String, Value> =
+            serde_json::from_str(&text.with_context(place)?).with_context(place)?;
         allowed.push(definition.holds(&record).with_context(|| format!("filter {name}"))?);
     }
     ensure!(allowed.len() == rows, "{}: {} records for {rows} rows", path.display(), allowed.len());
@@ -40,7 +49,11 @@ pub(crate) fn rows_allowed(folder: &Path, name: &str, rows: usize) -> anyhow::Re
 }
 
 impl Definition {
-    fn holds(&self, record: &Value) -> anyhow::Result<bool> {
+    /// Whether it allows a record.
+    ///
+    /// # Errors
+    /// A comparison that there is not.
+    pub(crate) fn holds(&self, record: &Map<String, Value>) -> anyhow::Result<bool> {
         for (field, comparisons) in &self.all_of {
             let value = record.get(field).unwrap_or(&Value::Null);
             for (operator, operand) in comparisons {

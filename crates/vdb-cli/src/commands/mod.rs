@@ -2,6 +2,7 @@
 
 mod bench;
 mod churn;
+mod collection;
 mod concurrent;
 mod demo;
 mod import;
@@ -20,14 +21,29 @@ use vector_db_rs::{Metric, VectorDB, VectorDBBuilder};
 pub fn run(args: Args, out: &mut dyn Write) -> anyhow::Result<()> {
     match args.command.unwrap_or(Command::Demo(DemoArgs::default())) {
         Command::Demo(args) => demo::run(&args, out),
-        Command::Import(args) => import::run(&args, out),
-        Command::Search(args) => search::run(&args, out),
-        Command::Info(args) => info::run(&args, out),
+        Command::Import(args) => match &args.collection {
+            Some(name) => collection::import(&args, name, out),
+            None => import::run(&args, out),
+        },
+        Command::Export(args) => collection::export(&args, out),
+        Command::Search(args) => match &args.collection {
+            Some(name) => collection::search(&args, name, out),
+            None => search::run(&args, out),
+        },
+        Command::Info(args) => match &args.db {
+            Some(folder) => collection::info(folder, args.json, out),
+            None => info::run(&args, out),
+        },
+        Command::Check(args) => collection::check(&args, out),
+        Command::Compact(args) => collection::compact(&args, out),
+        Command::Snapshot(args) => collection::snapshot(&args, out),
+        Command::Restore(args) => collection::restore(&args, out),
         Command::Bench(args) => match args.bench {
             Bench::Ann(args) => bench::run(&args, out),
             Bench::Quantizers(args) => quantizers::run(&args, out),
             Bench::Churn(args) => churn::run(&args, out),
             Bench::Concurrent(args) => concurrent::run(&args, out),
+            Bench::Embedded(args) => collection::embedded(&args, out),
         },
     }
 }

@@ -4,6 +4,8 @@
 //! brackets outside of strings, so that an array of any length takes the memory of one record; whether the text is
 //! JSON is for the parser to say. Numbers in ids and metadata keep their text, digit by digit.
 
+mod point;
+
 use super::error::{FormatError, Place};
 use super::source::Source;
 use super::{MAX_DIM, MAX_RECORD_BYTES, Record};
@@ -101,15 +103,19 @@ impl JsonReader {
 
     /// The next record; `None` at the end of the file.
     pub(super) fn next_record(&mut self) -> Result<Option<Record>, FormatError> {
-        self.text.clear();
-        let found = match self.layout {
-            Layout::Lines => self.cut_line()?,
-            Layout::Array => self.cut_element()?,
-        };
-        let Some(start) = found else { return Ok(None) };
+        let Some(start) = self.cut()? else { return Ok(None) };
         let record = self.parse(start)?;
         self.next_record += 1;
         Ok(Some(record))
+    }
+
+    /// Puts the next record into `text`; returns where it begins.
+    fn cut(&mut self) -> Result<Option<Location>, FormatError> {
+        self.text.clear();
+        match self.layout {
+            Layout::Lines => self.cut_line(),
+            Layout::Array => self.cut_element(),
+        }
     }
 
     /// Puts the next line that is not blank into `text`; returns where it begins.

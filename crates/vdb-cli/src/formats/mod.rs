@@ -11,6 +11,9 @@
 //! | `npy` | NumPy array, two dimensions, C order: `<f4`, `<f8`, `<f2`, `u1`, `i1` |
 //! | `jsonl`, `ndjson` | one JSON object a line: `id`, `vector`, `metadata` (or `payload`) |
 //! | `json` | one JSON array of such objects |
+//!
+//! [`PointReader`] streams points of a collection from the same formats: JSON objects may have several named `vectors`, any
+//! `payload`, `expires_at`, and an `id` that is a whole number, a text or `{"uuid": "…"}`.
 
 mod binary;
 mod element;
@@ -19,6 +22,7 @@ mod ground_truth;
 mod json;
 mod matrix;
 mod npy;
+mod point;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,7 @@ mod tests;
 pub use error::{FormatError, Place};
 pub use ground_truth::{GroundTruth, read_ground_truth};
 pub use matrix::{Matrix, read_matrix};
+pub use point::{PointReader, PointRecord};
 
 use binary::BinaryReader;
 use element::Element;

@@ -9,7 +9,7 @@ const DIM: usize = 16;
 const TRUTH: usize = 20;
 
 /// A distance as ground truth files state it: smaller is closer.
-type Distance = fn(&[f32], &[f32]) -> f64;
+pub(crate) type Distance = fn(&[f32], &[f32]) -> f64;
 /// A writer of one file format.
 type Encode = fn(&[Vec<f32>]) -> Vec<u8>;
 
@@ -17,7 +17,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-fn l2(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn l2(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }
 
@@ -41,7 +41,7 @@ fn truth(base: &[Vec<f32>], queries: &[Vec<f32>], distance: Distance) -> Vec<u8>
 }
 
 /// A data set `sets/small` with the queries `query` and `holdout`.
-fn data_set(metric: &str, distance: Distance) -> Folder {
+pub(crate) fn data_set(metric: &str, distance: Distance) -> Folder {
     let (extension, encode): (&str, Encode) = match metric {
         "l2" => ("u8bin", u8bin),
         "cosine" => ("f16bin", f16bin),
@@ -66,7 +66,7 @@ fn bench(folder: &Folder, arguments: &str) -> Vec<Value> {
     folder.run(&format!("bench ann --data sets --set small --seconds 0 --json {arguments}")).json()
 }
 
-fn number(row: &Value, key: &str) -> f64 {
+pub(crate) fn number(row: &Value, key: &str) -> f64 {
     row[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {row}"))
 }
 

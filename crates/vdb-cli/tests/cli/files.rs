@@ -81,3 +81,8 @@ pub(crate) fn ibin(neighbours: &[Vec<(i32, f32)>]) -> Vec<u8> {
     let distances = neighbours.iter().flatten().flat_map(|(_, distance)| distance.to_le_bytes());
     header.into_iter().chain(ids).chain(distances).collect()
 }
+
+/// The payload of a data set's rows: a number each.
+pub(crate) fn bench_payload(rows: usize) -> String {
+    (0..rows).map(|row| format!("{}\n", json!({ "bucket": row, "text": "left out" }))).collect()
+}

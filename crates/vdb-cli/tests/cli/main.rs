@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench_ann;
+mod collections;
 mod demo;
 mod errors;
 mod files;

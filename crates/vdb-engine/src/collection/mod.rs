@@ -44,7 +44,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, collect};
+use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, TornTail, collect};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(50);
@@ -519,6 +519,17 @@ impl Collection {
     /// What is damaged.
     pub fn verify(&self) -> Result<(), Error> {
         self.view().parts.iter().try_for_each(|part| part.segment.verify())
+    }
+
+    /// As [`verify`](Self::verify), going on after what is damaged: the first damage of each segment.
+    pub fn damages(&self) -> Vec<Error> {
+        self.view().parts.iter().filter_map(|part| part.segment.verify().err()).collect()
+    }
+
+    /// What stands behind the last record of the log and is none: left by a crash, or being written by another process. Of a
+    /// collection that was opened to read only; one that writes has begun another file of the log.
+    pub fn torn_tail(&self) -> Option<TornTail> {
+        lock(&self.reader).as_ref().and_then(|log| log.torn_tail().cloned())
     }
 
     /// Reads what a writer, in another process perhaps, has written since; says whether there was anything. For a

@@ -3,7 +3,7 @@
 use super::{Catalogue, Database, Slot};
 use crate::{Collection, Error};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vdb_storage::{Archive, Backend, StorageError, archive, write_archive, write_atomically};
 
@@ -92,6 +92,14 @@ impl Database {
     fn folder_of(&self, name: &str) -> Result<u64, Error> {
         let folder = self.state().catalogue.folders.get(name).copied();
         folder.ok_or_else(|| Error::NoSuchCollection { collection: name.to_owned() })
+    }
+
+    /// The folder that holds the files of a collection.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchCollection`].
+    pub fn collection_folder(&self, name: &str) -> Result<PathBuf, Error> {
+        Ok(self.folder.join(super::folder_name(self.folder_of(name)?)))
     }
 
     /// Whether a collection can be used, or why it cannot.

@@ -1,0 +1,135 @@
+//! `vdb info --db`: what the collections of a database directory hold, read beside whoever writes to it.
+
+use super::{folder_size, open_to_read};
+use anyhow::Context;
+use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
+use vdb_engine::{Database, Error, FieldIndex, VectorConfig};
+
+#[derive(Serialize)]
+struct Vector {
+    name: String,
+    dimension: usize,
+    metric: &'static str,
+    index: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    m: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ef_construction: Option<usize>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Info {
+    Usable {
+        collection: String,
+        version: u64,
+        points: usize,
+        vectors: Vec<Vector>,
+        segments: usize,
+        indexed_segments: usize,
+        indexed_points: usize,
+        /// Points in memory and in the log only.
+        head_points: usize,
+        dead_rows: usize,
+        bytes_on_disk: u64,
+        /// `complete`, or `partial` while points are compared one by one because no graph covers them yet.
+        index_state: &'static str,
+    },
+    Quarantined {
+        collection: String,
+        quarantined: String,
+        bytes_on_disk: u64,
+    },
+}
+
+pub(crate) fn info(folder: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let database = open_to_read(folder)?;
+    let names = database.names();
+    if !json {
+        let bytes = folder_size(folder).with_context(|| folder.display().to_string())?.bytes;
+        let (folder, count) = (folder.display(), names.len());
+        writeln!(out, "{folder}: a database of {count} collections, {:.1} MB on disk", bytes as f64 / 1e6)?;
+    }
+    for name in names {
+        let info = of_collection(&database, &name)?;
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&info)?)?;
+        } else {
+            write_text(&info, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_collection(database: &Database, name: &str) -> anyhow::Result<Info> {
+    let folder = database.collection_folder(name)?;
+    // The folder of a damaged collection may be gone altogether.
+    let bytes_on_disk = folder_size(&folder).unwrap_or_default().bytes;
+    let collection = name.to_owned();
+    let found = match database.collection(name) {
+        Err(Error::Quarantined { reason, .. }) => {
+            return Ok(Info::Quarantined { collection, quarantined: reason, bytes_on_disk });
+        }
+        found => found?,
+    };
+    let info = found.info();
+    let is_complete = info.indexed_points == info.points;
+    Ok(Info::Usable {
+        collection,
+        version: info.version,
+        points: info.points,
+        vectors: found.view().vectors().map(|(name, config)| vector(name, config)).collect(),
+        segments: info.segments,
+        indexed_segments: info.indexed_segments,
+        indexed_points: info.indexed_points,
+        head_points: info.head_points,
+        dead_rows: info.dead_rows,
+        bytes_on_disk,
+        index_state: if is_complete { "complete" } else { "partial" },
+    })
+}
+
+fn vector(name: &str, config: &VectorConfig) -> Vector {
+    let (index, m, ef_construction) = match config.index {
+        FieldIndex::Hnsw(parameters) => ("hnsw", Some(parameters.m), Some(parameters.ef_construction)),
+        _ => ("flat", None, None),
+    };
+    let (dimension, metric) = (config.dim, config.metric.name());
+    Vector { name: name.to_owned(), dimension, metric, index, m, ef_construction }
+}
+
+fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
+    match info {
+        Info::Quarantined { collection, quarantined, bytes_on_disk } => {
+            let megabytes = *bytes_on_disk as f64 / 1e6;
+            writeln!(out, "{collection:?}: out of use, {megabytes:.1} MB on disk: {quarantined}")
+        }
+        Info::Usable {
+            collection,
+            version,
+            points,
+            vectors,
+            segments,
+            indexed_segments,
+            indexed_points,
+            head_points,
+            dead_rows,
+            bytes_on_disk,
+            index_state,
+        } => {
+            let megabytes = *bytes_on_disk as f64 / 1e6;
+            writeln!(out, "{collection:?}: {points} points, {megabytes:.1} MB on disk, version {version}")?;
+            for Vector { name, dimension, metric, index, .. } in vectors {
+                writeln!(out, "  vector {name:?}: {dimension} dimensions, {metric}, {index}")?;
+            }
+            writeln!(
+                out,
+                "  {segments} segments, {indexed_segments} with a graph; {head_points} points in the log only, {dead_rows} \
+                 dead rows"
+            )?;
+            writeln!(out, "  index {index_state}: {indexed_points} of {points} points")
+        }
+    }
+}
