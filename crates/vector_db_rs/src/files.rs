@@ -20,7 +20,9 @@ impl VectorDB {
     pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         match &self.store {
             Store::Memory(core) => json::save(json::views(&core.store), path.as_ref()),
-            Store::Durable(durable) => json::save(durable.records().map(|record| Ok(record?.into())), path.as_ref()),
+            Store::Durable(durable) => {
+                json::save(durable.records().map(|record| Ok(record?.into())), path.as_ref())
+            }
         }
     }
 

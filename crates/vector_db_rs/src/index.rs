@@ -346,7 +346,6 @@ impl Core {
             ef_search: answer.ef_search,
         }
     }
-
 }
 
 /// Says in a sentence what is wrong with a parameter that must lie in `least..=most`.

@@ -97,9 +97,9 @@ pub use vdb_distance::Metric;
 /// The whole engine; its `Error`, `SearchAnswer` and `SearchHit` are not those of [`VectorDB`].
 pub use vdb_engine as engine;
 pub use vdb_engine::{
-    Collection, CollectionConfig, CollectionInfo, Condition, Database, Durability, Effort, Erased, FieldIndex, Filter,
-    Job, NamedVectors, Operation, Options, Payload, Point, PointId, Search, Settings, StoredPoint, VectorConfig, View,
-    Written,
+    Collection, CollectionConfig, CollectionInfo, Condition, Database, Durability, Effort, Erased,
+    FieldIndex, Filter, Job, NamedVectors, Operation, Options, Payload, Point, PointId, Search, Settings,
+    StoredPoint, VectorConfig, View, Written,
 };
 pub use vdb_index::CodeKind as Quantizer;
 pub use vdb_index::LshFamily;

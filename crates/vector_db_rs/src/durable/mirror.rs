@@ -4,8 +4,8 @@
 //! the collection (a point expires, another process writes) is seen by the version, which is another one then; and
 //! whoever sees that brings the index up to date, looking at all points.
 
-use super::points::{record_of, text_of};
 use super::Setup;
+use super::points::{record_of, text_of};
 use crate::Error;
 use crate::VectorRecord;
 use crate::index::Core;
@@ -39,7 +39,8 @@ impl Mirror {
             return Ok(());
         }
         if self.core.store.len() > 0 {
-            let there: HashSet<String> = view.ids().map(|id| Ok(text_of(id?))).collect::<Result<_, Error>>()?;
+            let there: HashSet<String> =
+                view.ids().map(|id| Ok(text_of(id?))).collect::<Result<_, Error>>()?;
             let ids = self.core.store.live().map(|offset| self.core.store.id(offset));
             let gone: Vec<String> = ids.filter(|id| !there.contains(*id)).map(str::to_owned).collect();
             gone.iter().for_each(|id| {

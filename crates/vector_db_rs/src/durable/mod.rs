@@ -19,8 +19,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use vdb_distance::Metric;
 use vdb_engine::{
-    Collection, CollectionConfig, Database, Durability, Effort, FieldIndex, Operation, Options, Payload, PointId, Search,
-    VectorConfig, View,
+    Collection, CollectionConfig, Database, Durability, Effort, FieldIndex, Operation, Options, Payload,
+    PointId, Search, VectorConfig, View,
 };
 use vdb_index::HnswParams;
 use vdb_storage::MAX_RECORD_BYTES;
@@ -75,7 +75,9 @@ impl Setup {
         };
         let (expected, found_text) = (kept(&self.vector_config()), kept(found));
         if expected != found_text {
-            return Err(format!("expected a database of {expected}; the directory holds one of {found_text}"));
+            return Err(format!(
+                "expected a database of {expected}; the directory holds one of {found_text}"
+            ));
         }
         if let FieldIndex::Hnsw(found) = found.index {
             let numbers = |params: HnswParams| {
@@ -291,9 +293,10 @@ impl Durable {
 
     pub(crate) fn bytes(&self) -> usize {
         let (_, taken) = self.database.memory();
-        let mirror = self.mirror.as_ref().map_or(0, |mirror| {
-            mirror.read().unwrap_or_else(PoisonError::into_inner).core().bytes()
-        });
+        let mirror = self
+            .mirror
+            .as_ref()
+            .map_or(0, |mirror| mirror.read().unwrap_or_else(PoisonError::into_inner).core().bytes());
         taken as usize + mirror
     }
 

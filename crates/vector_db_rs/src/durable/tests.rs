@@ -20,17 +20,18 @@ fn a_batch_that_is_too_long_is_written_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let mut durable = open(folder.path(), index_type, Options::new());
         let version = |durable: &Durable| durable.collection.view().version();
-        // One record of the log, then one for each four.
+        // One record of the log; then one for each four, in which the last of an id counts.
         durable.insert_all((0..10).map(|id| Ok::<_, Error>(record(id))), &mut |_| ()).unwrap();
         let before = version(&durable);
-        durable.batch_bytes = 4 * 73 + 3;
+        durable.batch_bytes = 4 * 74;
         let mut seen = Vec::new();
-        let records = (0..10).chain([9, 9]).map(|id| Ok::<_, Error>(record(id)));
+        let records = (0..10).chain([9, 9, 0]).map(|id| Ok::<_, Error>(record(id)));
         assert_eq!(durable.insert_all(records, &mut |count| seen.push(count)).unwrap(), 11);
-        assert_eq!((version(&durable) - before, seen), (3, vec![4, 8, 11]));
+        assert_eq!((version(&durable) - before, seen), (4, vec![4, 8, 10, 11]));
         assert_eq!(durable.len(), 10);
         // An error leaves what was written before it.
-        let records = (10..16).map(|id| if id < 15 { Ok(record(id)) } else { Err(Error::InvalidSearch(String::new())) });
+        let records = (10..16)
+            .map(|id| if id < 15 { Ok(record(id)) } else { Err(Error::InvalidSearch(String::new())) });
         durable.insert_all(records, &mut |_| ()).unwrap_err();
         assert_eq!(durable.len(), 14);
         durable.batch_bytes = points::LONGEST_ID_BYTES * 6;
