@@ -206,7 +206,8 @@ impl View {
     /// # Errors
     /// Each may be [`Error::Damaged`].
     pub fn into_points(self: Arc<Self>) -> impl Iterator<Item = Result<StoredPoint, Error>> {
-        self.rows().filter_map(move |place| self.is_live(place).then(|| self.point(place)))
+        let view = Arc::clone(&self);
+        self.rows().filter(move |place| view.is_live(*place)).map(move |place| self.point(place))
     }
 
     /// As [`ids`](Self::ids), keeping the view for as long as it takes.
@@ -214,7 +215,8 @@ impl View {
     /// # Errors
     /// Each may be [`Error::Damaged`].
     pub fn into_ids(self: Arc<Self>) -> impl Iterator<Item = Result<PointId, Error>> {
-        self.rows().filter_map(move |place| self.is_live(place).then(|| self.id(place)))
+        let view = Arc::clone(&self);
+        self.rows().filter(move |place| view.is_live(*place)).map(move |place| self.id(place))
     }
 
     /// All rows, those of points that are gone, too.
