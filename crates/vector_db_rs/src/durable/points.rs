@@ -43,7 +43,10 @@ pub(super) fn holds(payload: &Payload, filter: &[(String, String)]) -> bool {
     filter.iter().all(|(key, expected)| match payload.get(key) {
         None => false,
         Some(Value::String(text)) => text == expected,
-        Some(other) => other.to_string() == *expected,
+        Some(other) => {
+            let text = other.to_string();
+            text == *expected
+        }
     })
 }
 
