@@ -202,6 +202,41 @@ impl View {
         self.places().map(|place| self.id(place))
     }
 
+    /// As [`points`](Self::points), keeping the view for as long as it takes.
+    ///
+    /// # Errors
+    /// Each may be [`Error::Damaged`].
+    pub fn into_points(self: Arc<Self>) -> impl Iterator<Item = Result<StoredPoint, Error>> {
+        let view = Arc::clone(&self);
+        self.rows().filter(move |place| view.is_live(*place)).map(move |place| self.point(place))
+    }
+
+    /// As [`ids`](Self::ids), keeping the view for as long as it takes.
+    ///
+    /// # Errors
+    /// Each may be [`Error::Damaged`].
+    pub fn into_ids(self: Arc<Self>) -> impl Iterator<Item = Result<PointId, Error>> {
+        let view = Arc::clone(&self);
+        self.rows().filter(move |place| view.is_live(*place)).map(move |place| self.id(place))
+    }
+
+    /// All rows, those of points that are gone, too.
+    fn rows(&self) -> impl Iterator<Item = Place> + use<> {
+        let parts: Vec<u32> = self.parts.iter().map(|part| part.segment.rows() as u32).collect();
+        let heads: Vec<u32> = self.heads.iter().map(HeadView::rows).collect();
+        let of = |rows: Vec<u32>, place: fn(usize, u32) -> Place| {
+            rows.into_iter().enumerate().flat_map(move |(number, rows)| (0..rows).map(move |row| place(number, row)))
+        };
+        of(parts, Place::Part).chain(of(heads, Place::Head))
+    }
+
+    fn is_live(&self, place: Place) -> bool {
+        match place {
+            Place::Part(number, row) => self.parts[number].live.contains(row),
+            Place::Head(number, row) => self.heads[number].live().contains(row),
+        }
+    }
+
     fn places(&self) -> impl Iterator<Item = Place> + '_ {
         let parts = (self.parts.iter().enumerate())
             .flat_map(|(number, part)| part.live.iter().map(move |row| Place::Part(number, row)));

@@ -1,6 +1,7 @@
 //! Database files: as raw bytes, as sections whose checksums are right whatever they hold, and as JSON.
 
 use crate::fields::{Reader, Writer};
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -38,7 +39,7 @@ fn exercise(mut db: VectorDB, path: &Path) {
             return;
         }
     }
-    let ids: Vec<String> = db.ids().take(2).map(str::to_owned).collect();
+    let ids: Vec<String> = db.ids().take(2).map(Cow::into_owned).collect();
     assert!(ids.iter().all(|id| db.delete(id)));
     check(&db);
     db.save_binary(path).expect("what was loaded can be saved");

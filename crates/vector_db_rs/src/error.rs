@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use vdb_storage::StorageError;
 
-/// Why an operation was refused or failed. Nothing has changed when one is returned.
+/// Why an operation was refused or failed. Nothing has changed when one is returned, but where a database in a directory
+/// fails with [`StorageError::Stopped`]: then it is unknown until it is opened again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -120,4 +121,17 @@ pub enum Error {
     /// A file could not be read or written, is damaged, or is of another kind.
     #[error(transparent)]
     Storage(#[from] StorageError),
+
+    /// A database in a directory could not do it: the engine says why.
+    #[error(transparent)]
+    Engine(vdb_engine::Error),
+}
+
+impl From<vdb_engine::Error> for Error {
+    fn from(error: vdb_engine::Error) -> Self {
+        match error {
+            vdb_engine::Error::Storage(error) => Self::Storage(error),
+            error => Self::Engine(error),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Saving a database to a file and loading it: the specification's JSON, and the binary form that keeps the index.
 
+use crate::db::Store;
 use crate::{Error, VectorDB, VectorDBConfig, binary, json};
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use vdb_distance::Metric;
@@ -16,7 +18,12 @@ impl VectorDB {
     /// # Errors
     /// [`Error::Storage`] names the path and the failed call.
     pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        json::save(&self.core.store, path.as_ref())
+        match &self.store {
+            Store::Memory(core) => json::save(json::views(&core.store), path.as_ref()),
+            Store::Durable(durable) => {
+                json::save(durable.records().map(|record| Ok(record?.into())), path.as_ref())
+            }
+        }
     }
 
     /// Reads a file written by [`save_to_file`](Self::save_to_file) or [`save_binary`](Self::save_binary), told apart
@@ -39,7 +46,9 @@ impl VectorDB {
         Ok(db)
     }
 
-    /// Writes records and the built index to one file with a checksum on every part.
+    /// Writes records and the built index to one file with a checksum on every part. Of a database in a directory the index
+    /// is built for it, in memory; [`Database::export_archive`](crate::Database::export_archive) copies what is
+    /// there.
     ///
     /// # Durability
     /// As [`save_to_file`](Self::save_to_file).
@@ -47,8 +56,12 @@ impl VectorDB {
     /// # Errors
     /// [`Error::Storage`] names the path and the failed call; a database of invalid dimension cannot be saved.
     pub fn save_binary(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        crate::config::check_dimension(self.core.dimension)?;
-        binary::save(&self.core, path.as_ref())
+        crate::config::check_dimension(self.dimension())?;
+        let core = match &self.store {
+            Store::Memory(core) => Cow::Borrowed(core),
+            Store::Durable(durable) => Cow::Owned(durable.to_core()?),
+        };
+        binary::save(&core, path.as_ref())
     }
 
     /// Reads a file written by [`save_binary`](Self::save_binary): no index is rebuilt.
@@ -57,7 +70,7 @@ impl VectorDB {
     /// [`Error::Storage`] for a file that is foreign, cut short, damaged or of a newer version, and
     /// [`Error::Damaged`] for one whose content contradicts itself; both say where.
     pub fn load_binary(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Ok(Self { core: binary::load(path.as_ref())? })
+        Ok(Self { store: Store::Memory(binary::load(path.as_ref())?) })
     }
 
     fn require(self, config: &VectorDBConfig, path: &Path) -> Result<Self, Error> {
@@ -74,6 +87,6 @@ impl VectorDB {
     }
 }
 
-fn in_file(path: &Path, source: Error) -> Error {
+pub(crate) fn in_file(path: &Path, source: Error) -> Error {
     Error::InFile { path: path.to_owned(), source: Box::new(source) }
 }

@@ -4,7 +4,7 @@
 //! into results. `FlatIndex`, `LSHIndex`, `HNSWIndex` and `IVFIndex` are thin faces of it.
 
 use crate::config::check_dimension;
-use crate::record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions};
+use crate::record::{HitsAnswer, SearchHit, SearchOptions};
 use crate::store::{RecordStore, check_record, not_finite};
 use crate::{Error, IndexType, SearchResult, VectorDBConfig, VectorRecord};
 use rayon::prelude::*;
@@ -63,6 +63,16 @@ impl Default for IndexParams {
             probes: None,
             coded: None,
         }
+    }
+}
+
+impl IndexParams {
+    /// How wide an HNSW search is: what it says itself, or else the database; a beam goes before a recall.
+    pub(crate) fn beam(&self, options: &SearchOptions) -> Beam {
+        let wide = options.ef_search.map(Beam::Wide);
+        wide.or(options.target_recall.map(Beam::ForRecall))
+            .or(self.ef_search.map(Beam::Wide))
+            .unwrap_or(Beam::ForRecall(self.target_recall))
     }
 }
 
@@ -274,7 +284,7 @@ impl Core {
         options: &SearchOptions,
     ) -> Result<HitsAnswer<'a>, Error> {
         check_options(options)?;
-        self.check_query(query)?;
+        self.check_config().and_then(|()| check_query(query, self.dimension))?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
         let request = Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
@@ -289,10 +299,7 @@ impl Core {
         options: &SearchOptions,
     ) -> Result<Vec<HitsAnswer<'a>>, Error> {
         check_options(options)?;
-        for (position, query) in queries.iter().enumerate() {
-            self.check_query(query)
-                .map_err(|source| Error::InQueries { position, source: Box::new(source) })?;
-        }
+        self.check_config().and_then(|()| check_queries(queries, self.dimension))?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
         let request = |query| Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
@@ -304,17 +311,6 @@ impl Core {
             _ => requests.par_iter().map(|request| self.answer(request, options)).collect(),
         };
         Ok(answers.iter().map(|answer| self.hits(answer)).collect())
-    }
-
-    fn check_query(&self, query: &[f32]) -> Result<(), Error> {
-        self.check_config()?;
-        if query.len() != self.dimension {
-            return Err(Error::QueryDimensionMismatch { expected: self.dimension, got: query.len() });
-        }
-        match not_finite(query) {
-            Some((index, value)) => Err(Error::QueryNotFinite { index, value }),
-            None => Ok(()),
-        }
     }
 
     /// The records that the filter leaves; `None` without a filter.
@@ -329,7 +325,7 @@ impl Core {
             Index::Flat(flat) => flat.search(vectors, request),
             Index::Coded(coded) => coded.search(vectors, request, options.oversampling),
             Index::Lsh(lsh) => lsh.search(vectors, request, options.candidates),
-            Index::Hnsw(hnsw) => match self.beam(options) {
+            Index::Hnsw(hnsw) => match self.params.beam(options) {
                 Beam::Wide(ef_search) => hnsw.search(vectors, request, ef_search),
                 Beam::ForRecall(target) => hnsw.search_for_recall(vectors, request, target),
             },
@@ -337,22 +333,10 @@ impl Core {
         }
     }
 
-    /// What a search says, or else the database; a beam goes before a recall.
-    fn beam(&self, options: &SearchOptions) -> Beam {
-        let wide = options.ef_search.map(Beam::Wide);
-        wide.or(options.target_recall.map(Beam::ForRecall))
-            .or(self.params.ef_search.map(Beam::Wide))
-            .unwrap_or(Beam::ForRecall(self.params.target_recall))
-    }
-
     fn hits(&self, answer: &Answer) -> HitsAnswer<'_> {
-        let hits = answer.hits.iter().map(|hit| SearchHit {
-            id: self.store.id(hit.offset),
-            vectors: &self.store.vectors,
-            offset: hit.offset,
-            metadata: self.store.metadata(hit.offset),
-            similarity: hit.distance.similarity(),
-            distance: hit.distance.value(self.metric()),
+        let hits = answer.hits.iter().map(|hit| {
+            let (similarity, distance) = (hit.distance.similarity(), hit.distance.value(self.metric()));
+            SearchHit::stored(&self.store, hit.offset, similarity, distance)
         });
         HitsAnswer {
             hits: hits.collect(),
@@ -361,16 +345,6 @@ impl Core {
             hops: answer.hops,
             ef_search: answer.ef_search,
         }
-    }
-
-    /// As [`search_hits`](Self::search_hits), with copies of the records found.
-    pub(crate) fn search(
-        &self,
-        query: &[f32],
-        k: usize,
-        options: &SearchOptions,
-    ) -> Result<SearchAnswer, Error> {
-        Ok(self.search_hits(query, k, options)?.to_answer())
     }
 }
 
@@ -390,8 +364,26 @@ pub(crate) fn check_ivf(ivf: &IvfParams, probes: Option<usize>) -> Result<(), St
     check_range("probes", probes.unwrap_or(1), 1, usize::MAX)
 }
 
-fn check_options(options: &SearchOptions) -> Result<(), Error> {
+pub(crate) fn check_options(options: &SearchOptions) -> Result<(), Error> {
     options.target_recall.map_or(Ok(()), check_target_recall).map_err(Error::InvalidSearch)
+}
+
+pub(crate) fn check_query(query: &[f32], dimension: usize) -> Result<(), Error> {
+    if query.len() != dimension {
+        return Err(Error::QueryDimensionMismatch { expected: dimension, got: query.len() });
+    }
+    match not_finite(query) {
+        Some((index, value)) => Err(Error::QueryNotFinite { index, value }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_queries(queries: &[&[f32]], dimension: usize) -> Result<(), Error> {
+    for (position, query) in queries.iter().enumerate() {
+        check_query(query, dimension)
+            .map_err(|source| Error::InQueries { position, source: Box::new(source) })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn check_target_recall(target: f64) -> Result<(), String> {
@@ -402,7 +394,7 @@ pub(crate) fn check_target_recall(target: f64) -> Result<(), String> {
 }
 
 /// How wide HNSW searches are.
-enum Beam {
+pub(crate) enum Beam {
     Wide(usize),
     ForRecall(f64),
 }
@@ -492,7 +484,7 @@ macro_rules! vector_index {
             /// # Errors
             /// When the query has the wrong dimension or holds a value that is not finite.
             pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>, Error> {
-                Ok(self.0.search(query, k, &SearchOptions::default())?.results)
+                Ok(self.0.search_hits(query, k, &SearchOptions::default())?.into_answer().results)
             }
 
             /// How many records it holds.

@@ -7,43 +7,52 @@ use crate::store::RecordStore;
 use crate::{Error, VectorRecord};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use vdb_storage::{StorageError, write_atomically};
 
+/// A record on its way into a file.
 #[derive(Serialize)]
-struct RecordView<'a> {
-    id: &'a str,
+pub(crate) struct RecordView<'a> {
+    id: Cow<'a, str>,
     vector: Cow<'a, [f32]>,
-    metadata: BTreeMap<&'a str, &'a str>,
+    metadata: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
-struct Records<'a>(&'a RecordStore);
-
-impl Serialize for Records<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Records(store) = *self;
-        serializer.collect_seq(store.live().map(|offset| {
-            RecordView {
-                id: store.id(offset),
-                vector: store.vectors.row(offset),
-                metadata: store
-                    .metadata(offset)
-                    .into_iter()
-                    .flatten()
-                    .map(|(key, value)| (key.as_str(), value.as_str()))
-                    .collect(),
-            }
-        }))
+impl From<VectorRecord> for RecordView<'static> {
+    fn from(record: VectorRecord) -> Self {
+        let VectorRecord { id, vector, metadata } = record;
+        let metadata = metadata.into_iter().map(|(key, value)| (Cow::Owned(key), Cow::Owned(value)));
+        Self { id: Cow::Owned(id), vector: Cow::Owned(vector), metadata: metadata.collect() }
     }
 }
 
-pub(crate) fn save(store: &RecordStore, path: &Path) -> Result<(), Error> {
+/// The records of a store.
+pub(crate) fn views(store: &RecordStore) -> impl Iterator<Item = Result<RecordView<'_>, Error>> {
+    store.live().map(|offset| {
+        let fields = store.metadata(offset).into_iter().flatten();
+        let field = |(key, value)| (Cow::Borrowed(String::as_str(key)), Cow::Borrowed(String::as_str(value)));
+        Ok(RecordView {
+            id: Cow::Borrowed(store.id(offset)),
+            vector: store.vectors.row(offset),
+            metadata: fields.map(field).collect(),
+        })
+    })
+}
+
+/// Writes records until one of them is an error, which leaves the file as it was.
+pub(crate) fn save<'a>(
+    records: impl Iterator<Item = Result<RecordView<'a>, Error>>,
+    path: &Path,
+) -> Result<(), Error> {
+    let failed = Cell::new(None);
+    let whole = records.map_while(|record| record.map_err(|error| failed.set(Some(error))).ok());
     write_atomically(path, |out| {
-        let written = serde_json::to_writer_pretty(out, &Records(store));
-        written.map_err(|error| StorageError::io(path)(error.into()))
-    })?;
-    Ok(())
+        let written = serde_json::Serializer::pretty(out).collect_seq(whole);
+        written.map_err(|error| StorageError::io(path)(error.into()))?;
+        failed.take().map_or(Ok(()), Err)
+    })
 }
 
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<VectorRecord>, Error> {

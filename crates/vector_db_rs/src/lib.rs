@@ -40,17 +40,42 @@
 //! - **Input** is validated: a wrong dimension, NaN or infinity is an [`Error`] that names the record; a batch is
 //!   inserted as a whole or not at all.
 //!
+//! # In memory or in a directory
+//! [`VectorDB::new`] holds everything in memory; [`VectorDB::save_binary`] and [`VectorDB::load_binary`] keep it in a file.
+//! [`VectorDB::open`] has the same methods, on a directory: every change is durable when the call returns, and is found
+//! again after a crash; opening takes milliseconds.
+//!
+//! ```
+//! use vector_db_rs::{DistanceMetric, IndexType, VectorDB, VectorDBConfig, VectorRecord};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path();
+//! let config =
+//!     VectorDBConfig { dimension: 2, distance_metric: DistanceMetric::Euclidean, index_type: IndexType::HNSW };
+//! let mut db = VectorDB::open(path, config.clone())?;
+//! db.insert(VectorRecord { id: "here".into(), vector: vec![0.0, 1.0], metadata: Default::default() })?;
+//! drop(db);
+//! assert!(VectorDB::open(path, config)?.contains("here"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The engine below it can do more: [`Database`]s of many [`Collection`]s, points with several vectors and any JSON as
+//! payload, conditional upserts, times to expire, snapshots, archives. It is here as it is; what has the name of one of the
+//! specification's types is in [`engine`].
+//!
 //! # Limits
-//! 1 to 65,536 dimensions; 2³¹ − 1 records, deleted ones that a graph still leads through included. Everything is held
-//! in memory; [`VectorDB::save_binary`] and [`VectorDB::load_binary`] keep it in a file.
+//! 1 to 65,536 dimensions; in memory 2³¹ − 1 records, deleted ones that a graph still leads through included, in a directory
+//! as many a segment; there an id has at most 4,096 bytes and metadata 16 MiB as JSON.
 //!
 //! # What this crate is not
-//! Not a server, and not yet a durable store: a change is on disk when a save has returned.
+//! Not a server: one process writes to a directory, any number read beside it.
 #![forbid(unsafe_code)]
 
 mod binary;
+mod builder;
 mod config;
 mod db;
+mod durable;
 mod error;
 mod files;
 mod filter_cache;
@@ -61,13 +86,21 @@ mod random;
 mod record;
 mod store;
 
+pub use builder::VectorDBBuilder;
 pub use config::{DistanceMetric, IndexType, MAX_DIMENSION, VectorDBConfig};
-pub use db::{VectorDB, VectorDBBuilder};
+pub use db::VectorDB;
 pub use error::Error;
 pub use index::{FlatIndex, HNSWIndex, IVFIndex, LSHIndex, VectorIndex};
 pub use random::{generate_random_vectors, generate_random_vectors_seeded};
 pub use record::{HitsAnswer, SearchAnswer, SearchHit, SearchOptions, SearchResult, VectorRecord};
 pub use vdb_distance::Metric;
+/// The whole engine; its `Error`, `SearchAnswer` and `SearchHit` are not those of [`VectorDB`].
+pub use vdb_engine as engine;
+pub use vdb_engine::{
+    Collection, CollectionConfig, CollectionInfo, Condition, Database, Durability, Effort, Erased,
+    FieldIndex, Filter, Job, NamedVectors, Operation, Options, Payload, Point, PointId, Search, Settings,
+    StoredPoint, VectorConfig, View, Written,
+};
 pub use vdb_index::CodeKind as Quantizer;
 pub use vdb_index::LshFamily;
 pub use vdb_storage::StorageError;

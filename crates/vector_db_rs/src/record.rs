@@ -1,10 +1,10 @@
 //! What goes in and what comes out: records and search results.
 
+use crate::store::RecordStore;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use vdb_index::Vectors;
 
 /// A vector with its id and metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,8 @@ impl SearchOptions {
         self
     }
 
-    /// Only records whose metadata field `key` equals `value`; repeated, all must hold.
+    /// Only records whose metadata field `key` equals `value`; repeated, all must hold. In memory an answer is kept until a
+    /// record changes; in a directory the metadata of every record is read for every search.
     pub fn filter(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.filter.push((key.into(), value.into()));
         self
@@ -112,32 +113,33 @@ pub struct SearchAnswer {
     pub distance_computations: usize,
     /// How many nodes of the graph were expanded; 0 for other indexes than HNSW.
     pub hops: usize,
-    /// HNSW: the beam width that the search took, as asked for or as it needed for the target recall; `None` where
-    /// everything was compared.
+    /// HNSW in memory: the beam width that the search took, as asked for or as it needed for the target recall; `None`
+    /// where everything was compared. In a directory `None`: each segment has a beam of its own.
     pub ef_search: Option<usize>,
 }
 
-/// A record that a search found, not copied.
-#[derive(Clone, Copy)]
+/// A record that a search found: not copied where it is in memory, else as it was read.
+#[derive(Clone)]
 pub struct SearchHit<'a> {
-    /// The record's id.
-    pub id: &'a str,
-    /// Its metadata; `None` when it has no field.
-    pub metadata: Option<&'a HashMap<String, String>>,
+    source: Source<'a>,
     /// As [`SearchResult::similarity`].
     pub similarity: f32,
     /// As [`SearchResult::distance`].
     pub distance: f32,
-    pub(crate) vectors: &'a Vectors,
-    pub(crate) offset: u32,
+}
+
+#[derive(Clone)]
+enum Source<'a> {
+    Stored(&'a RecordStore, u32),
+    Owned(Box<VectorRecord>),
 }
 
 impl fmt::Debug for SearchHit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SearchHit")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("vector", &self.vector())
-            .field("metadata", &self.metadata)
+            .field("metadata", &self.metadata())
             .field("similarity", &self.similarity)
             .field("distance", &self.distance)
             .finish()
@@ -147,29 +149,63 @@ impl fmt::Debug for SearchHit<'_> {
 /// The same record at the same distance.
 impl PartialEq for SearchHit<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let seen = |hit: &Self| (hit.similarity, hit.distance);
-        (self.id, self.metadata, seen(self)) == (other.id, other.metadata, seen(other))
+        (self.similarity, self.distance) == (other.similarity, other.distance)
+            && (self.id(), self.metadata()) == (other.id(), other.metadata())
             && self.vector() == other.vector()
     }
 }
 
 impl<'a> SearchHit<'a> {
+    pub(crate) fn stored(store: &'a RecordStore, offset: u32, similarity: f32, distance: f32) -> Self {
+        Self { source: Source::Stored(store, offset), similarity, distance }
+    }
+
+    pub(crate) fn owned(record: VectorRecord, similarity: f32, distance: f32) -> Self {
+        Self { source: Source::Owned(Box::new(record)), similarity, distance }
+    }
+
+    /// The record's id.
+    pub fn id(&self) -> &str {
+        match &self.source {
+            Source::Stored(store, offset) => store.id(*offset),
+            Source::Owned(record) => &record.id,
+        }
+    }
+
+    /// Its metadata; `None` when it has no field.
+    pub fn metadata(&self) -> Option<&HashMap<String, String>> {
+        match &self.source {
+            Source::Stored(store, offset) => store.metadata(*offset),
+            Source::Owned(record) => Some(&record.metadata).filter(|metadata| !metadata.is_empty()),
+        }
+    }
+
     /// Its vector, bit for bit as inserted; a copy where the database keeps vectors in a shorter element type.
-    pub fn vector(&self) -> Cow<'a, [f32]> {
-        self.vectors.row(self.offset)
+    pub fn vector(&self) -> Cow<'_, [f32]> {
+        match &self.source {
+            Source::Stored(store, offset) => store.vectors.row(*offset),
+            Source::Owned(record) => Cow::Borrowed(&record.vector),
+        }
     }
 
     /// A copy of the record.
     pub fn to_record(&self) -> VectorRecord {
-        VectorRecord {
-            id: self.id.to_owned(),
-            vector: self.vector().into_owned(),
-            metadata: self.metadata.cloned().unwrap_or_default(),
+        match &self.source {
+            Source::Stored(store, offset) => store.record(*offset),
+            Source::Owned(record) => (**record).clone(),
+        }
+    }
+
+    /// The record: a copy where it is in memory.
+    pub fn into_record(self) -> VectorRecord {
+        match self.source {
+            Source::Stored(store, offset) => store.record(offset),
+            Source::Owned(record) => *record,
         }
     }
 }
 
-/// A [`SearchAnswer`] whose records are not copied.
+/// A [`SearchAnswer`] whose records are not copied where they are in memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HitsAnswer<'a> {
     /// min(k, matching records) hits, ordered by (similarity descending, id).
@@ -187,17 +223,26 @@ pub struct HitsAnswer<'a> {
 impl HitsAnswer<'_> {
     /// The same with copies of the records.
     pub fn to_answer(&self) -> SearchAnswer {
-        let results = self.hits.iter().map(|hit| SearchResult {
-            record: hit.to_record(),
-            similarity: hit.similarity,
-            distance: hit.distance,
+        self.clone().into_answer()
+    }
+
+    /// The same with the records: copies where they are in memory.
+    pub fn into_answer(self) -> SearchAnswer {
+        let Self { hits, exact, distance_computations, hops, ef_search } = self;
+        let results = hits.into_iter().map(|hit| {
+            let SearchHit { similarity, distance, .. } = hit;
+            SearchResult { record: hit.into_record(), similarity, distance }
         });
-        SearchAnswer {
-            results: results.collect(),
-            exact: self.exact,
-            distance_computations: self.distance_computations,
-            hops: self.hops,
-            ef_search: self.ef_search,
-        }
+        SearchAnswer { results: results.collect(), exact, distance_computations, hops, ef_search }
+    }
+
+    /// The same, borrowing nothing.
+    pub(crate) fn into_owned(self) -> HitsAnswer<'static> {
+        let Self { hits, exact, distance_computations, hops, ef_search } = self;
+        let hits = hits.into_iter().map(|hit| {
+            let SearchHit { similarity, distance, .. } = hit;
+            SearchHit::owned(hit.into_record(), similarity, distance)
+        });
+        HitsAnswer { hits: hits.collect(), exact, distance_computations, hops, ef_search }
     }
 }

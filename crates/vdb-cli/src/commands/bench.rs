@@ -135,7 +135,7 @@ fn truth(db: &VectorDB, queries: &Matrix, k: usize, metric: Metric) -> anyhow::R
     let all: Vec<&[f32]> = (0..queries.rows).map(|query| queries.row(query)).collect();
     let answers = db.search_hits_batch(&all, k, &SearchOptions::new().exact(true))?;
     let hits = || answers.iter().flat_map(|answer| &answer.hits);
-    let ids = hits().map(|hit| hit.id.parse()).collect::<Result<_, _>>()?;
+    let ids = hits().map(|hit| hit.id().parse()).collect::<Result<_, _>>()?;
     let distances = hits().map(|hit| comparable(metric, hit.distance)).collect();
     Ok(GroundTruth { n: queries.rows, k, ids, distances })
 }
@@ -471,7 +471,7 @@ fn recall(answers: &[HitsAnswer<'_>], truth: &GroundTruth, k: usize, metric: Met
                 let by_id = id.parse().is_ok_and(|id: i32| nearest.contains(&id));
                 by_id || last.is_some_and(|last| ties(comparable(metric, distance), last))
             };
-            answer.hits.iter().filter(|hit| is_right(hit.id, hit.distance)).count().min(k)
+            answer.hits.iter().filter(|hit| is_right(hit.id(), hit.distance)).count().min(k)
         })
         .sum();
     found as f64 / (answers.len() * k) as f64

@@ -95,7 +95,7 @@ fn measure(db: &VectorDB, sample: &Sample) -> anyhow::Result<(f64, Duration)> {
         took += start.elapsed();
         let nearest: Vec<&str> =
             query.nearest[..K].iter().map(|&place| &*sample.entries[place as usize].id).collect();
-        right += answer.hits.iter().filter(|hit| nearest.contains(&hit.id)).count();
+        right += answer.hits.iter().filter(|hit| nearest.contains(&hit.id())).count();
     }
     let queries = sample.queries.len();
     Ok((right as f64 / (queries * K) as f64, took / queries as u32))
@@ -179,8 +179,8 @@ fn show_neighbours(sample: &Sample, words: &[String], out: &mut dyn Write) -> an
     for entry in matching.into_iter().take(SHOWN_ENTRIES) {
         writeln!(out, "\n{} ({})", entry.text, entry.lexfile)?;
         let hits = db.search_hits(&entry.vector, SHOWN_NEIGHBOURS + 1, &SearchOptions::new())?.hits;
-        for hit in hits.iter().filter(|hit| hit.id != entry.id).take(SHOWN_NEIGHBOURS) {
-            writeln!(out, "  {:.3}  {}", hit.similarity, texts[hit.id])?;
+        for hit in hits.iter().filter(|hit| hit.id() != entry.id).take(SHOWN_NEIGHBOURS) {
+            writeln!(out, "  {:.3}  {}", hit.similarity, texts[hit.id()])?;
         }
     }
     Ok(())

@@ -27,11 +27,11 @@ struct Hit<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
-impl<'a> From<&SearchHit<'a>> for Hit<'a> {
-    fn from(hit: &SearchHit<'a>) -> Self {
-        let fields = hit.metadata.into_iter().flatten();
+impl<'a> From<&'a SearchHit<'_>> for Hit<'a> {
+    fn from(hit: &'a SearchHit<'_>) -> Self {
+        let fields = hit.metadata().into_iter().flatten();
         Hit {
-            id: hit.id,
+            id: hit.id(),
             similarity: hit.similarity,
             distance: hit.distance,
             metadata: fields.map(|(key, value)| (key.as_str(), value.as_str())).collect(),

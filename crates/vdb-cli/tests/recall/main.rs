@@ -32,7 +32,7 @@ fn length(metric: Metric, place: usize) -> f32 {
 /// The ids that a search answers with, for each query of the sample.
 fn found(db: &VectorDB, sample: &Sample, options: &SearchOptions) -> Vec<HashSet<String>> {
     let search = |query: &[f32]| db.search_hits(query, K, options).unwrap();
-    let ids = |query| search(query).hits.iter().map(|hit| hit.id.to_owned()).collect();
+    let ids = |query| search(query).hits.iter().map(|hit| hit.id().to_owned()).collect();
     sample.queries.iter().map(|query| ids(&query.vector)).collect()
 }
 

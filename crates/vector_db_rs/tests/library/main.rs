@@ -4,6 +4,7 @@
 
 mod benchmarks;
 mod contract;
+mod durable;
 mod files;
 mod input;
 mod model;
