@@ -16,7 +16,7 @@ const DIMENSION: usize = 6;
 /// Seals and merges after a few records, on the thread that writes.
 fn options() -> Options {
     let mut settings = Settings::default();
-    (settings.seal_points, settings.least_graph_rows, settings.merge_rows) = (30, 20, 50);
+    (settings.seal_points, settings.least_graph_rows) = (30, 20);
     (settings.most_unindexed, settings.most_segments) = (200, 3);
     Options::new().settings(settings).background(false).seed(1)
 }
@@ -236,7 +236,7 @@ fn graphs_of_segments_reach_the_target_recall() {
     let folder = tempfile::tempdir().unwrap();
     let builder = || {
         let mut settings = Settings::default();
-        (settings.seal_points, settings.least_graph_rows, settings.merge_rows) = (700, 600, 2_000);
+        (settings.seal_points, settings.least_graph_rows) = (700, 600);
         let options = Options::new().settings(settings).background(false);
         VectorDB::builder().dimension(20).metric(Metric::Euclidean).exact_scan_factor(0).options(options)
     };
