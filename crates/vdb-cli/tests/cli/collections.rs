@@ -6,7 +6,7 @@ use crate::{Folder, vdb};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -222,6 +222,12 @@ fn what_was_acknowledged_survives_a_kill() {
             "{points} points, {acknowledged} acknowledged"
         );
         folder.run(&format!("check --db {db}")).success();
+        // A record that was begun and not finished is told, and is no damage.
+        let log = files_of(&folder.path(&db), "wal-").into_iter().max().unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+        file.write_all(b"torn").unwrap();
+        let text = folder.run(&format!("check --db {db}")).success();
+        assert!(text.contains("nothing acknowledged is lost") && text.contains("wal-"), "{text}");
         // What is there is the beginning of the file, bit for bit; importing goes on from there.
         folder.run(&format!("export --db {db} --collection c left.fbin")).success();
         assert!(fs::read(folder.path("left.fbin")).unwrap() == fbin(&rows[..points]));

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use vdb_engine::{
@@ -152,7 +152,7 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn read(&mut self, path: &PathBuf, out: &mut dyn Write) -> anyhow::Result<()> {
+    fn read(&mut self, path: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut reader = PointReader::open(path)?;
         let bar = progress::bytes("importing", reader.bytes_total());
         let mut position = reader.bytes_read();
