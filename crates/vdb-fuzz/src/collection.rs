@@ -60,11 +60,11 @@ fn point(number: u64) -> Point {
         _ => PointId::Uuid(uuid::Uuid::from_u128(u128::from(number) << 64)),
     };
     let mut point = Point::new(id, vector(number, 3));
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         point.vectors.insert("b".to_owned(), vector(number, 2));
         point.payload.insert("n".to_owned(), number.into());
     }
-    point.expires_at = (number % 5 == 0).then_some(u64::MAX - number);
+    point.expires_at = number.is_multiple_of(5).then_some(u64::MAX - number);
     point
 }
 

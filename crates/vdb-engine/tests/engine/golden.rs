@@ -59,7 +59,7 @@ fn point(number: u64, names: &[&str]) -> Point {
         vectors.remove("");
     }
     let mut payload = Payload::new();
-    if number % 3 > 0 {
+    if !number.is_multiple_of(3) {
         payload.insert("number".to_owned(), json!(number));
         payload.insert(
             "any".to_owned(),
