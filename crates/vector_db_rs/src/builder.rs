@@ -113,7 +113,8 @@ impl VectorDBBuilder {
     }
 
     /// Flat: scans the codes of this quantizer and compares the best records exactly. Answers are no longer exact;
-    /// [`SearchOptions::oversampling`] trades recall for speed. Default none: every search is exact.
+    /// [`SearchOptions::oversampling`](crate::SearchOptions::oversampling) trades recall for speed. Default none: every search
+    /// is exact.
     pub fn quantizer(mut self, quantizer: CodeKind) -> Self {
         self.quantizer = Some(quantizer);
         self
