@@ -136,7 +136,9 @@ pub enum Error {
         collection: String,
     },
     /// Something of an erased point was found: a bug, or a merge that ran at the same time.
-    #[error("collection {collection:?}: {what} still holds something of the points to be erased: erase them again")]
+    #[error(
+        "collection {collection:?}: {what} still holds something of the points to be erased: erase them again"
+    )]
     Unerased {
         /// The collection.
         collection: String,

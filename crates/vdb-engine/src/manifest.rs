@@ -119,7 +119,9 @@ impl Manifest {
         let next = reader.u32()?;
         let numbers = 1..=LAST_NUMBER;
         if !numbers.contains(&next_blob) || !numbers.contains(&log_from.0) || next == u32::MAX {
-            return Ok(Err(format!("next numbers {next_blob} of a blob, {log_from} of a record, {next} of a field")));
+            return Ok(Err(format!(
+                "next numbers {next_blob} of a blob, {log_from} of a record, {next} of a field"
+            )));
         }
         let count = reader.u32()?;
         if count as usize > MAX_FIELDS {
@@ -131,7 +133,9 @@ impl Manifest {
                 Ok(field) if field.number < next && schema.by_number(field.number).is_none() => {
                     schema.fields.push(field);
                 }
-                Ok(field) => return Ok(Err(format!("a field of number {} twice, or of {next}", field.number))),
+                Ok(field) => {
+                    return Ok(Err(format!("a field of number {} twice, or of {next}", field.number)));
+                }
                 Err(reason) => return Ok(Err(reason)),
             }
         }
@@ -141,7 +145,8 @@ impl Manifest {
         let count = reader.u32()?;
         let mut segments = Vec::new();
         for _ in 0..count {
-            let (number, rows, live, tombstones) = (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
+            let (number, rows, live, tombstones) =
+                (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
             let is_twice = segments.iter().any(|entry: &SegmentEntry| entry.number == number);
             if live > rows || number >= next_blob || tombstones >= next_blob || is_twice {
                 return Ok(Err(format!("segment {number}, {live} of {rows} rows, tombstones {tombstones}")));
@@ -257,7 +262,10 @@ mod tests {
         write_tombstones(blobs, 5, &live).unwrap();
         let entry = SegmentEntry { number: 1, rows: 130, live: live.count() as u64, tombstones: 5 };
         assert_eq!(read_tombstones(blobs, &entry).unwrap(), live);
-        assert_eq!(read_tombstones(blobs, &SegmentEntry { tombstones: 0, ..entry }).unwrap(), BitSet::all(130));
+        assert_eq!(
+            read_tombstones(blobs, &SegmentEntry { tombstones: 0, ..entry }).unwrap(),
+            BitSet::all(130)
+        );
         for other in [SegmentEntry { rows: 64, ..entry }, SegmentEntry { live: 3, ..entry }] {
             assert!(matches!(read_tombstones(blobs, &other), Err(Error::Damaged { .. })), "{other:?}");
         }

@@ -216,7 +216,12 @@ mod tests {
     #[test]
     fn short_values_take_few_bytes() {
         let length = |value: f32| {
-            let put = Put { id: PointId::Number(1), vectors: vec![(0, vec![value; 100])], payload: [].into(), expires: 0 };
+            let put = Put {
+                id: PointId::Number(1),
+                vectors: vec![(0, vec![value; 100])],
+                payload: [].into(),
+                expires: 0,
+            };
             encode(&[Effect::Put(put)]).len()
         };
         assert_eq!(length(0.5) - length(3.0), 100);

@@ -115,8 +115,11 @@ pub(crate) struct Schema {
 impl Schema {
     /// Adds a field.
     pub(crate) fn add(&mut self, collection: &str, name: &str, config: VectorConfig) -> Result<(), Error> {
-        let refuse =
-            |reason: String| Error::InvalidConfig { collection: collection.to_owned(), field: name.to_owned(), reason };
+        let refuse = |reason: String| Error::InvalidConfig {
+            collection: collection.to_owned(),
+            field: name.to_owned(),
+            reason,
+        };
         config.check().map_err(refuse)?;
         if name.len() > MAX_NAME_BYTES {
             return Err(refuse(format!("a name has at most {MAX_NAME_BYTES} bytes, not {}", name.len())));

@@ -225,7 +225,9 @@ impl View {
         let parts: Vec<u32> = self.parts.iter().map(|part| part.segment.rows() as u32).collect();
         let heads: Vec<u32> = self.heads.iter().map(HeadView::rows).collect();
         let of = |rows: Vec<u32>, place: fn(usize, u32) -> Place| {
-            rows.into_iter().enumerate().flat_map(move |(number, rows)| (0..rows).map(move |row| place(number, row)))
+            rows.into_iter()
+                .enumerate()
+                .flat_map(move |(number, rows)| (0..rows).map(move |row| place(number, row)))
         };
         of(parts, Place::Part).chain(of(heads, Place::Head))
     }
@@ -319,7 +321,11 @@ impl View {
             let Some(own) = part.segment.field(field.number) else { continue };
             let matching = self.matching(part, own, search)?;
             let tie_break = |a, b| part.segment.ids.compare(a, b);
-            let request = Request { allowed: Some(&matching), tie_break: &tie_break, ..Request::new(search.query, search.k) };
+            let request = Request {
+                allowed: Some(&matching),
+                tie_break: &tie_break,
+                ..Request::new(search.query, search.k)
+            };
             let of_part = search_part(own, &request, &matching, search.effort);
             answer.add(&of_part);
             for hit in of_part.hits {
@@ -330,8 +336,11 @@ impl View {
         for (number, head) in self.heads.iter().enumerate() {
             let tie_break = |a, b| head.point(a).id.cmp(&head.point(b).id);
             let allowed = search.filter.map(|filter| self.passing(head, filter)).transpose()?;
-            let request =
-                Request { allowed: allowed.as_ref(), tie_break: &tie_break, ..Request::new(search.query, search.k) };
+            let request = Request {
+                allowed: allowed.as_ref(),
+                tie_break: &tie_break,
+                ..Request::new(search.query, search.k)
+            };
             let Some(of_head) = head.search(field.number, &request) else { continue };
             answer.add(&of_head);
             found.extend(of_head.hits.into_iter().map(|hit| Found {
@@ -389,7 +398,10 @@ impl View {
             return refuse(format!("a query of {found} values, expected {dim}"));
         }
         if let Some(place) = search.query.iter().position(|value| !value.is_finite()) {
-            return refuse(format!("value {place} of the query is {}, expected a finite number", search.query[place]));
+            return refuse(format!(
+                "value {place} of the query is {}, expected a finite number",
+                search.query[place]
+            ));
         }
         match search.effort {
             Effort::TargetRecall(target) if !(target > 0.0 && target <= 1.0) => {
@@ -409,7 +421,8 @@ impl View {
     ) -> Result<Cow<'a, BitSet>, Error> {
         let Part { segment, live } = part;
         let is_full = own.vectors.live().count() == segment.rows();
-        let matching = if is_full { Cow::Borrowed(&**live) } else { Cow::Owned(live.intersection(own.vectors.live())) };
+        let matching =
+            if is_full { Cow::Borrowed(&**live) } else { Cow::Owned(live.intersection(own.vectors.live())) };
         let Some(filter) = search.filter else { return Ok(matching) };
         let mut passed = BitSet::new(segment.rows());
         for row in matching.iter() {

@@ -151,7 +151,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let whole = Region::map(&file).unwrap();
-        for region in [whole.clone(), whole.slice(5_000..60_001), whole.slice(7..7), Region::from(&bytes[..])] {
+        for region in [whole.clone(), whole.slice(5_000..60_001), whole.slice(7..7), Region::from(&bytes[..])]
+        {
             let before = region.to_vec();
             region.evict();
             assert_eq!(&*region, &before[..]);

@@ -89,13 +89,16 @@ impl Collection {
             Err(error) => return Err(error.into()),
         }
         let numbers = self.backend.manifests().numbers()?;
-        let manifest = Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(current.number)?)?;
+        let manifest =
+            Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(current.number)?)?;
         if let Some(number) = numbers.iter().find(|number| **number != current.number) {
             return found(format!("manifest {number}"));
         }
         let named = manifest.blobs();
         let is_segment = |name: &String| name.starts_with("seg-");
-        if let Some(name) = self.backend.blobs().names()?.iter().find(|name| is_segment(name) && !named.contains(*name)) {
+        if let Some(name) =
+            self.backend.blobs().names()?.iter().find(|name| is_segment(name) && !named.contains(*name))
+        {
             return found(format!("the blob {name}, which nothing names"));
         }
         for entry in &manifest.segments {

@@ -92,13 +92,15 @@ pub(super) fn plan(inputs: &[&LivePart], schema: &Schema) -> Plan {
     inputs.sort_by_key(|part| part.segment.number);
     let live: Vec<usize> = inputs.iter().map(|part| part.mask.current().count()).collect();
     let points: usize = live.iter().sum();
-    let is_whole = |input: &usize| inputs[*input].segment.has_graph() && !is_provisional(inputs[*input], schema);
+    let is_whole =
+        |input: &usize| inputs[*input].segment.has_graph() && !is_provisional(inputs[*input], schema);
     let graphs = (0..inputs.len()).filter(is_whole);
     // All places must be taken again, and the work be worth it.
     let base = graphs.max_by_key(|&input| live[input]).filter(|&input| {
         inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows()
     });
-    let part = |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
+    let part =
+        |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
     Plan { inputs: inputs.iter().map(part).collect(), base, is_provisional: false }
 }
 
@@ -164,8 +166,11 @@ impl Collection {
             let points: usize = inputs.iter().map(|part| part.mask.current().count()).sum();
             // One that is too large to be taken with others is taken alone.
             match free.iter().find(|part| self.lacks_graph(state, part)) {
-                Some(part) if points < self.settings.least_graph_rows => Some(provisional(plan(&[part], &state.schema))),
-                _ => (points >= self.settings.least_graph_rows).then(|| provisional(plan(&inputs, &state.schema))),
+                Some(part) if points < self.settings.least_graph_rows => {
+                    Some(provisional(plan(&[part], &state.schema)))
+                }
+                _ => (points >= self.settings.least_graph_rows)
+                    .then(|| provisional(plan(&inputs, &state.schema))),
             }
         })
     }
@@ -191,7 +196,13 @@ impl Collection {
             let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
             match free {
                 [] => None,
-                [one] if is_clean(one) && !self.lacks_graph(state, one) && !is_provisional(one, &state.schema) => None,
+                [one]
+                    if is_clean(one)
+                        && !self.lacks_graph(state, one)
+                        && !is_provisional(one, &state.schema) =>
+                {
+                    None
+                }
                 _ => Some(plan(free, &state.schema)),
             }
         })?;
@@ -286,7 +297,8 @@ impl Collection {
     /// Nothing when it was given up.
     fn build(&self, plan: &Plan, schema: &Schema) -> Result<Option<Merged>, Error> {
         let origins = origins(plan);
-        let has_vectors = |field: &&Field| plan.inputs.iter().any(|part| part.segment.field(field.number).is_some());
+        let has_vectors =
+            |field: &&Field| plan.inputs.iter().any(|part| part.segment.field(field.number).is_some());
         let fields: Vec<&Field> = schema.fields.iter().filter(has_vectors).collect();
         let gets_graph = |field: &Field| matches!(field.config.index, FieldIndex::Hnsw(_));
         let to_link = fields.iter().filter(|field| gets_graph(field)).count() * origins.len();
@@ -325,7 +337,11 @@ impl Collection {
                     // Rows of the base that are gone are still live to the graph; taken again, they hold another vector.
                     let part = &plan.inputs[base];
                     let mut hnsw = from.clone();
-                    let mut left = part.segment.field(field.number).map(|own| own.vectors.clone()).expect("it was copied");
+                    let mut left = part
+                        .segment
+                        .field(field.number)
+                        .map(|own| own.vectors.clone())
+                        .expect("it was copied");
                     let gone: Vec<u32> = left.live().iter().filter(|row| !part.live.contains(*row)).collect();
                     for &row in &gone {
                         left.remove(row);
@@ -336,18 +352,22 @@ impl Collection {
                     part.segment.evict();
                     let mut done = part.live.count();
                     for input in (0..plan.inputs.len()).filter(|input| *input != base) {
-                        let is_own = |row: &u32| origins[*row as usize].0 as usize == input && vectors.live().contains(*row);
+                        let is_own = |row: &u32| {
+                            origins[*row as usize].0 as usize == input && vectors.live().contains(*row)
+                        };
                         let rows: Vec<u32> = (0..origins.len() as u32).filter(is_own).collect();
                         let own = plan.inputs[input].segment.field(field.number);
                         match own.and_then(|own| own.hnsw.as_ref()) {
                             Some(other) => {
                                 let mut places = vec![None; plan.inputs[input].segment.rows()];
-                                rows.iter().for_each(|row| places[origins[*row as usize].1 as usize] = Some(*row));
+                                rows.iter()
+                                    .for_each(|row| places[origins[*row as usize].1 as usize] = Some(*row));
                                 hnsw.merge(&vectors, other, &places);
                                 is_whole &= goes_on(done + rows.len());
                             }
                             None => {
-                                is_whole &= hnsw.insert_while(&vectors, &rows, &mut |linked| goes_on(done + linked));
+                                is_whole &=
+                                    hnsw.insert_while(&vectors, &rows, &mut |linked| goes_on(done + linked));
                             }
                         }
                         if !is_whole {
@@ -358,7 +378,11 @@ impl Collection {
                     hnsw
                 }
                 _ => {
-                    let ef_construction = if plan.is_provisional { params.ef_construction.min(PROVISIONAL_EF) } else { params.ef_construction };
+                    let ef_construction = if plan.is_provisional {
+                        params.ef_construction.min(PROVISIONAL_EF)
+                    } else {
+                        params.ef_construction
+                    };
                     let mut hnsw = Hnsw::new(HnswParams { ef_construction, ..params });
                     let rows: Vec<u32> = vectors.live().iter().collect();
                     is_whole &= hnsw.insert_while(&vectors, &rows, &mut goes_on);
@@ -423,12 +447,18 @@ impl Collection {
         let mut manifest = current.manifest.clone();
         manifest.segments.retain(|entry| !numbers.contains(&entry.number));
         let rows = origins.len() as u64;
-        manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
+        manifest.segments.extend(number.map(|number| SegmentEntry {
+            number,
+            rows,
+            live: rows,
+            tombstones: 0,
+        }));
         let tombstones = self.write_left(&mut manifest, left.as_slice())?;
         let published = self.publish_manifest(&mut current, manifest);
         tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
         published?;
-        let open = |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
+        let open =
+            |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
         let opened = number.map(open).transpose();
         let mut state = self.lock_state();
         // What cannot be opened is tried again from the manifest.
@@ -466,9 +496,11 @@ fn origins(plan: &Plan) -> Vec<Origin> {
     let mut origins = Vec::new();
     if let Some(base) = plan.base {
         let part = &plan.inputs[base];
-        origins.extend((0..part.segment.rows() as u32).map_while(|row| {
-            if part.live.contains(row) { Some((base as u32, row)) } else { others.next() }
-        }));
+        origins.extend(
+            (0..part.segment.rows() as u32).map_while(|row| {
+                if part.live.contains(row) { Some((base as u32, row)) } else { others.next() }
+            }),
+        );
     }
     origins.extend(others);
     origins

@@ -442,8 +442,12 @@ impl Collection {
     /// What it holds at the moment.
     pub fn info(&self) -> CollectionInfo {
         let view = self.view();
-        let mut info =
-            CollectionInfo { version: view.version, points: view.len(), segments: view.parts.len(), ..Default::default() };
+        let mut info = CollectionInfo {
+            version: view.version,
+            points: view.len(),
+            segments: view.parts.len(),
+            ..Default::default()
+        };
         for part in &view.parts {
             let live = part.live.count();
             info.indexed_segments += usize::from(part.segment.has_graph());
@@ -463,7 +467,8 @@ impl Collection {
     pub fn pin(&self) -> bool {
         let _turns = (lock(&self.merging), lock(&self.indexing));
         let view = self.view();
-        let pinned: Vec<Segment> = view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
+        let pinned: Vec<Segment> =
+            view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
         let is_some = !pinned.is_empty();
         let mut state = self.lock_state();
         for segment in pinned {
@@ -545,7 +550,11 @@ impl Collection {
         let newest = self.backend.manifests().current()?;
         let is_new = newest.is_some_and(|(number, _)| number != current.number);
         let mut state = self.lock_state();
-        let read = if is_new { Err(Error::NoSuchCollection { collection: String::new() }) } else { state.read_log(&mut **log) };
+        let read = if is_new {
+            Err(Error::NoSuchCollection { collection: String::new() })
+        } else {
+            state.read_log(&mut **log)
+        };
         match read {
             // Records may have been read before an error, too, the last time.
             Ok(_) if state.applied.0 == before => return Ok(false),
@@ -703,7 +712,9 @@ impl Collection {
         let current = self.current();
         let oldest = current.number.saturating_sub(kept);
         let blobs_of = |content: &Region| {
-            Ok::<_, Error>(Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect())
+            Ok::<_, Error>(
+                Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect(),
+            )
         };
         let is_being_written = |name: &str| {
             let number = name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());

@@ -129,7 +129,8 @@ impl Collection {
         let expires: Vec<u64> = points().map(|point| point.expires).collect();
         let payload_lengths: Vec<u32> = points().map(|point| point.payload.len() as u32).collect();
         let fields = schema.fields.iter().filter(|field| head.vectors(field.number) > 0);
-        let fields: Vec<_> = fields.map(|field| (field.number, vectors_of(head, &rows, field), None)).collect();
+        let fields: Vec<_> =
+            fields.map(|field| (field.number, vectors_of(head, &rows, field), None)).collect();
         let content = Content {
             ids: &ids,
             versions: &versions,
@@ -141,7 +142,13 @@ impl Collection {
         write(self.backend.blobs(), number, &content)
     }
 
-    fn finish_seal(&self, upto: SeqNo, epoch: u64, head: &HeadView, number: Option<u64>) -> Result<(), Error> {
+    fn finish_seal(
+        &self,
+        upto: SeqNo,
+        epoch: u64,
+        head: &HeadView,
+        number: Option<u64>,
+    ) -> Result<(), Error> {
         // As long as this is held, no merge exchanges segments, and the state is not made again.
         let mut current = self.current();
         let state = self.lock_state();
@@ -154,12 +161,18 @@ impl Collection {
         let mut manifest = current.manifest.clone();
         let tombstones = self.write_left(&mut manifest, &left)?;
         let rows = head.len() as u64;
-        manifest.segments.extend(number.map(|number| SegmentEntry { number, rows, live: rows, tombstones: 0 }));
+        manifest.segments.extend(number.map(|number| SegmentEntry {
+            number,
+            rows,
+            live: rows,
+            tombstones: 0,
+        }));
         manifest.log_from = upto.next();
         let published = self.publish_manifest(&mut current, manifest);
         tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
         published?;
-        let open = |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
+        let open =
+            |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
         let opened = number.map(open).transpose();
         let mut state = self.lock_state();
         // What cannot be opened is tried again from the manifest.

@@ -204,10 +204,10 @@ impl State {
 
     /// The collection as it is now.
     pub(super) fn view(&self) -> Arc<View> {
-        let parts = self.parts.iter().map(|part| Part {
-            segment: Arc::clone(&part.segment),
-            live: Arc::clone(part.mask.current()),
-        });
+        let parts = self
+            .parts
+            .iter()
+            .map(|part| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) });
         Arc::new(View {
             collection: Arc::clone(&self.collection),
             version: self.applied.0,
@@ -221,7 +221,10 @@ impl State {
     /// Points that no graph covers, of the fields that are to have one.
     pub(super) fn unindexed(&self, settings: &Settings) -> usize {
         let heads: usize = self.heads.iter().map(|head| head.now().len()).sum();
-        let bare = self.parts.iter().filter(|part| part.segment.lacks_graph(&self.schema, settings.least_graph_rows));
+        let bare = self
+            .parts
+            .iter()
+            .filter(|part| part.segment.lacks_graph(&self.schema, settings.least_graph_rows));
         heads + bare.map(|part| part.mask.current().count()).sum::<usize>()
     }
 
@@ -230,7 +233,12 @@ impl State {
     /// # Errors
     /// [`Error::InvalidPoint`], [`Error::NoSuchField`], [`Error::NoSuchPoint`]; [`Error::Damaged`].
     pub(super) fn resolve(&self, operations: &[Operation<'_>]) -> Result<Resolved, Error> {
-        let mut batch = Batch { state: self, effects: Vec::with_capacity(operations.len()), places: HashMap::new(), view: None };
+        let mut batch = Batch {
+            state: self,
+            effects: Vec::with_capacity(operations.len()),
+            places: HashMap::new(),
+            view: None,
+        };
         let mut skipped = 0;
         for operation in operations {
             skipped += usize::from(!batch.add(operation.clone())?);
@@ -239,7 +247,12 @@ impl State {
     }
 
     /// Makes the changes of a record, for which bytes were taken.
-    pub(super) fn apply(&mut self, seq: SeqNo, effects: Vec<Effect>, reserved: Reserved) -> Result<(), Error> {
+    pub(super) fn apply(
+        &mut self,
+        seq: SeqNo,
+        effects: Vec<Effect>,
+        reserved: Reserved,
+    ) -> Result<(), Error> {
         let schema = Arc::clone(&self.schema);
         self.head().reserve(reserved);
         for effect in effects {
@@ -404,12 +417,17 @@ impl Batch<'_> {
         if let PointId::Text(text) = &id
             && text.len() > MAX_ID_BYTES
         {
-            return Err(refuse(format!("an id of {} bytes, at most {MAX_ID_BYTES} are possible", text.len())));
+            return Err(refuse(format!(
+                "an id of {} bytes, at most {MAX_ID_BYTES} are possible",
+                text.len()
+            )));
         }
         let payload = to_json(&payload);
         if payload.len() > MAX_PAYLOAD_BYTES {
             let length = payload.len();
-            return Err(refuse(format!("a payload of {length} bytes, at most {MAX_PAYLOAD_BYTES} are possible")));
+            return Err(refuse(format!(
+                "a payload of {length} bytes, at most {MAX_PAYLOAD_BYTES} are possible"
+            )));
         }
         let vectors = self.checked(vectors, refuse)?;
         Ok(Put { vectors, payload, expires: expires_at.unwrap_or(0), id })
@@ -430,7 +448,9 @@ impl Batch<'_> {
             }
             if let Some(place) = values.iter().position(|value| !value.is_finite()) {
                 let value = values[place];
-                return Err(refuse(format!("value {place} of vector {name:?} is {value}, expected a finite number")));
+                return Err(refuse(format!(
+                    "value {place} of vector {name:?} is {value}, expected a finite number"
+                )));
             }
             checked.push((*number, rounded(values, config.element)));
         }

@@ -46,7 +46,8 @@ impl Signal {
     fn wait(&self, seen: &mut u64) -> Option<Vec<Arc<Collection>>> {
         let mut wanted = self.lock();
         if wanted.calls == *seen && !wanted.stopped {
-            wanted = self.changed.wait_timeout(wanted, SYNC_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            wanted =
+                self.changed.wait_timeout(wanted, SYNC_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         }
         *seen = wanted.calls;
         (!wanted.stopped).then(|| wanted.collections.iter().filter_map(Weak::upgrade).collect())
@@ -63,7 +64,7 @@ pub(super) struct Background {
 impl Background {
     /// Starts a thread that pins, for collections that were opened to read only.
     pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
-        let pin = start(&signal, "vdb-pin", Box::new(|collection| Ok(collection.pin_if_searched())))?;
+        let pin = start(&signal, "vdb-pin", |collection| Ok(collection.pin_if_searched()))?;
         Ok(Self { signal, threads: vec![pin] })
     }
 
@@ -79,23 +80,17 @@ impl Background {
             .start_handler(|_| yield_to_searches())
             .build()
             .map_err(|error| Error::thread(std::io::Error::other(error)))?;
-        let seal = start(
-            &signal,
-            "vdb-seal",
-            Box::new(move |collection| {
-                collection.expire(clock())?;
-                collection.seal_due()
-            }),
-        )?;
+        let seal = start(&signal, "vdb-seal", move |collection| {
+            collection.expire(clock())?;
+            collection.seal_due()
+        })?;
         let pool = Arc::new(pool);
         let of_index = Arc::clone(&pool);
         let index =
-            start(&signal, "vdb-index", Box::new(move |collection| of_index.install(|| collection.index_due())))?;
-        let merge = start(
-            &signal,
-            "vdb-merge",
-            Box::new(move |collection| Ok(pool.install(|| collection.merge_due())? | collection.pin_if_searched())),
-        )?;
+            start(&signal, "vdb-index", move |collection| of_index.install(|| collection.index_due()))?;
+        let merge = start(&signal, "vdb-merge", move |collection| {
+            Ok(pool.install(|| collection.merge_due())? | collection.pin_if_searched())
+        })?;
         Ok(Self { signal, threads: vec![seal, index, merge] })
     }
 }
@@ -115,7 +110,7 @@ fn yield_to_searches() {
 fn start(
     signal: &Arc<Signal>,
     name: &str,
-    work: Box<dyn Fn(&Collection) -> Result<bool, Error> + Send>,
+    work: impl Fn(&Collection) -> Result<bool, Error> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let signal = Arc::clone(signal);
     let run = move || {

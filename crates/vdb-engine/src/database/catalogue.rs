@@ -43,7 +43,8 @@ impl Catalogue {
         let catalogue = Self::read(&mut reader).map_err(StorageError::decode(name, COLLECTIONS))?;
         reader.finish().map_err(StorageError::decode(name, COLLECTIONS))?;
         let numbers: BTreeSet<u64> = catalogue.folders.values().copied().collect();
-        let is_possible = catalogue.next <= LAST_FOLDER && numbers.last().is_none_or(|last| *last < catalogue.next);
+        let is_possible =
+            catalogue.next <= LAST_FOLDER && numbers.last().is_none_or(|last| *last < catalogue.next);
         if !is_possible || numbers.len() < catalogue.folders.len() {
             let reason = format!("folders {:?}, the next one {}", catalogue.folders, catalogue.next);
             return Err(Error::damaged(name, COLLECTIONS, reason));

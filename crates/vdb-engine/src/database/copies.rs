@@ -65,11 +65,11 @@ impl Database {
             from.link_to(&clone, blobs, manifest)?;
             Ok((manifest.to_vec(), blobs.to_vec(), log_from))
         })?;
-        let contents = archive::Contents { manifest: &content, blobs: clone.blobs(), names: &names, log_from };
+        let contents =
+            archive::Contents { manifest: &content, blobs: clone.blobs(), names: &names, log_from };
         let path = path.as_ref();
-        let written = write_atomically(path, |out| {
-            write_archive(out, path, &contents, std::iter::empty()).map(|_| ())
-        });
+        let written =
+            write_atomically(path, |out| write_archive(out, path, &contents, std::iter::empty()).map(|_| ()));
         let io = |error| Error::from(StorageError::io(clone.folder())(error));
         self.options.files.remove_folder(clone.folder()).map_err(io)?;
         Ok(written?)

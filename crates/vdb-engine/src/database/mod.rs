@@ -8,10 +8,10 @@ mod background;
 mod catalogue;
 mod copies;
 
-use crate::collection::{Collection, Settings, Surroundings, Wake};
-use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use crate::Error;
 use crate::budget::Budget;
+use crate::collection::{Collection, Settings, Surroundings, Wake};
+use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use background::{Background, Signal};
 use catalogue::Catalogue;
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the default of what is passed in")]
 fn system_clock() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
@@ -434,7 +435,8 @@ impl Database {
         state.catalogue = catalogue;
         // It is done; what is not removed now is after the next one.
         let manifests = self.store.manifests();
-        let older = manifests.numbers().unwrap_or_default().into_iter().filter(|number| *number < state.number);
+        let older =
+            manifests.numbers().unwrap_or_default().into_iter().filter(|number| *number < state.number);
         older.for_each(|number| drop(manifests.remove(number)));
         Ok(())
     }
@@ -455,8 +457,11 @@ impl Database {
             {
                 let catalogue = read(&self.folder, number, content)?;
                 let (folders, slots) = (&catalogue.folders, &state.catalogue.folders);
-                let replaced: Vec<String> =
-                    slots.iter().filter(|(name, folder)| folders.get(*name) != Some(folder)).map(|slot| slot.0.clone()).collect();
+                let replaced: Vec<String> = slots
+                    .iter()
+                    .filter(|(name, folder)| folders.get(*name) != Some(folder))
+                    .map(|slot| slot.0.clone())
+                    .collect();
                 replaced.iter().for_each(|name| {
                     state.slots.remove(name);
                 });

@@ -301,8 +301,9 @@ impl Segment {
     pub(crate) fn verify_graph(&self, field: &SegmentField) -> Result<(), Error> {
         let SegmentField { number, vectors, hnsw } = field;
         let verified = hnsw.as_ref().map_or(Ok(()), |hnsw| hnsw.verify(vectors));
-        verified
-            .map_err(|error| Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string()))
+        verified.map_err(|error| {
+            Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string())
+        })
     }
 }
 
@@ -318,7 +319,8 @@ fn open_field(
     let mut reader = Reader::new(config);
     let mut word = || reader.u32().map_err(StorageError::decode(path, &config_name));
     let (dim, metric, element, flags) = (word()?, word()?, word()?, word()?);
-    let (expected, found) = ((field.config.dim, Some(field.config.metric)), (dim as usize, metric_of(metric)));
+    let (expected, found) =
+        ((field.config.dim, Some(field.config.metric)), (dim as usize, metric_of(metric)));
     if expected != found {
         let reason = format!("dimension and metric are {found:?}, the collection's are {expected:?}");
         return Err(Error::damaged(path, &config_name, reason));

@@ -57,7 +57,9 @@ impl Payloads {
         let path = path.to_owned();
         let nothing = || Region::from(&[][..]);
         let starts = match section(STARTS) {
-            Err(StorageError::MissingSection { .. }) => return Ok(Self { path, starts: nothing(), json: nothing() }),
+            Err(StorageError::MissingSection { .. }) => {
+                return Ok(Self { path, starts: nothing(), json: nothing() });
+            }
             starts => starts?,
         };
         if starts.len() != (rows + 1) * 8 {

@@ -4,6 +4,7 @@
 //! depends on the seed and its offset alone, so an offset that is used again keeps its rows.
 
 use crate::hash::unit_interval;
+use rayon::prelude::*;
 use vdb_distance::{AlignedVec, Owner, prefetch};
 
 /// Fills the unused end of a row.
@@ -145,14 +146,31 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Whether upper rows follow each other in the order of nodes.
-    pub(crate) fn has_starts_in_order(&self) -> bool {
-        let mut next = 0;
-        self.levels.iter().zip(self.upper_start.iter()).all(|(&level, &start)| {
-            let is_next = start as usize == next;
-            next += usize::from(level);
-            is_next
-        })
+    /// What is wrong with levels, links or where upper rows begin, without a copy of them.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (m, nodes) = (self.m, self.len());
+        let mut start = 0;
+        for (node, (&level, &found)) in self.levels.iter().zip(self.upper_start.iter()).enumerate() {
+            if level > MAX_LEVEL || found as usize != start {
+                return Err(format!(
+                    "node {node} is on layer {level}, its upper rows begin at {found}, not at {start}"
+                ));
+            }
+            start += usize::from(level);
+        }
+        if self.upper.len() != start * m {
+            return Err(format!("{} upper links, expected {}", self.upper.len(), start * m));
+        }
+        let leads_nowhere = |layer: u8, link: u32| {
+            link != NONE && self.levels.get(link as usize).is_none_or(|&level| level < layer)
+        };
+        let wrong = (0..nodes as u32).into_par_iter().find_map_any(|node| {
+            (0..=self.level(node)).find_map(|layer| {
+                let link = self.row(layer, node).iter().find(|&&link| leads_nowhere(layer, link))?;
+                Some(format!("node {node} links to {link} on layer {layer}, which is not there; there are {nodes} nodes"))
+            })
+        });
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Whether base rows are read in place.

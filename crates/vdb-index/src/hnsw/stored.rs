@@ -6,7 +6,7 @@
 use super::graph::{Graph, NONE};
 use super::space::Space;
 use super::table::Table;
-use super::{GraphError, Hnsw, HnswParams, check_parts};
+use super::{GraphError, Hnsw, HnswParams};
 use crate::{BitSet, Vectors};
 use std::borrow::Cow;
 use vdb_distance::Owner;
@@ -89,7 +89,9 @@ impl Hnsw {
             return Err(fail(format!("version {version}, m {m}, ef_construction {ef_construction}")));
         }
         // Counts of rows that came, went or were looked at; numbers that no count comes to would overflow.
-        if let Some(count) = [changed, unchecked, checks, space[0]].into_iter().find(|count| *count > MOST_COUNTED) {
+        if let Some(count) =
+            [changed, unchecked, checks, space[0]].into_iter().find(|count| *count > MOST_COUNTED)
+        {
             return Err(fail(format!("a count of {count} rows")));
         }
         let live = vectors.live();
@@ -135,11 +137,10 @@ impl Hnsw {
     /// # Errors
     /// When a link or a number of the graph is out of range.
     pub fn verify(&self, vectors: &Vectors) -> Result<(), GraphError> {
-        check_parts(vectors, &self.to_parts())?;
-        if !self.graph.has_starts_in_order() {
-            return Err(GraphError("upper rows are not in the order of nodes".to_owned()));
+        if self.graph.len() > vectors.len() {
+            return Err(GraphError(format!("{} nodes for {} rows", self.graph.len(), vectors.len())));
         }
-        Ok(())
+        self.graph.check().map_err(GraphError)
     }
 
     /// Copies what walks read, base links and codes, into memory of its own, on huge pages.
