@@ -22,7 +22,10 @@ impl Hnsw {
     /// # Panics
     /// On machines that keep numbers in another order than files do.
     pub fn stored(&self) -> Vec<(&'static str, Cow<'_, [u8]>)> {
-        assert!(cfg!(target_endian = "little"), "stored graphs are little-endian");
+        #[allow(clippy::assertions_on_constants, reason = "it is another one on other machines")]
+        {
+            assert!(cfg!(target_endian = "little"), "stored graphs are little-endian");
+        }
         let HnswParams { m, ef_construction, exact_scan_factor, seed } = self.params;
         let [trained, too_coarse, longest] = self.space.numbers();
         let numbers: [u64; NUMBERS] = [
