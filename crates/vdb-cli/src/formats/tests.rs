@@ -365,7 +365,7 @@ fn json_lines_errors() {
     check("{\"vector\": \"1\"}", &["invalid type: string", "(byte 13)"]);
     check("{\"vector\": [null]}", &["invalid type: null"]);
     check("{\"vector\": [1e400]}", &["number out of range"]);
-    check("{\"vector\": [1, 1e39]}", &["record 0", "at byte 0", "component 1", "is inf"]);
+    check("{\"vector\": [1, 1e39]}", &["record 0", "line 1, column 19 (byte 18)", "number out of range"]);
     check("{\"vector\": []}", &["record 0", "dimension 0", "1 to 65536"]);
     check(&format!("{{\"vector\": [{}1]}}", "1,".repeat(65_536)), &["record 0", "dimension 65537"]);
     check(
