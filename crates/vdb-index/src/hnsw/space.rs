@@ -31,6 +31,9 @@ const JUDGED_K: usize = 10;
 /// Rows that are nearer by code than the last of those neighbours: with more, for one judged row in ten, a walk by codes
 /// would need too wide a beam.
 const MOST_AHEAD: usize = 64;
+/// A crowd of more rows may have this share of them ahead: among rows that belong together many are nearly as near as the nearest,
+/// and codes that cannot tell them apart at all have most of them ahead.
+const AHEAD_SHARE: usize = 16;
 /// Fewer bytes of codes are at hand soon enough without asking ahead: most of them lie in the second-level cache.
 const NEAR_BYTES: usize = 4 << 20;
 /// Codes are judged again when this share of the rows is new.
@@ -292,9 +295,10 @@ impl Space {
         let live: Vec<u32> = vectors.live().iter().collect();
         let mut others = evenly(&live, JUDGED_AGAINST);
         // Dense where the judged rows are, in case they are a crowd of their own.
-        others.extend(
-            evenly(&unjudged, JUDGED_AGAINST).into_iter().filter(|&row| vectors.live().contains(row)),
-        );
+        let mut crowd = evenly(&unjudged, JUDGED_AGAINST);
+        crowd.retain(|&row| vectors.live().contains(row));
+        let most_ahead = MOST_AHEAD.max(crowd.len() / AHEAD_SHARE);
+        others.extend(crowd);
         others.sort_unstable();
         others.dedup();
         let judged = evenly(&unjudged, JUDGED_ROWS);
@@ -311,7 +315,7 @@ impl Space {
             )
             .collect();
         ahead.sort_unstable();
-        if ahead.get(judged.len() * 9 / 10).is_some_and(|&ahead| ahead > MOST_AHEAD) {
+        if ahead.get(judged.len() * 9 / 10).is_some_and(|&ahead| ahead > most_ahead) {
             self.codes = None;
             self.too_coarse = true;
             if vectors.metric() == Metric::DotProduct {
