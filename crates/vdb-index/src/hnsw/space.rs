@@ -31,8 +31,9 @@ const JUDGED_K: usize = 10;
 /// Rows that are nearer by code than the last of those neighbours: with more, for one judged row in ten, a walk by codes
 /// would need too wide a beam.
 const MOST_AHEAD: usize = 64;
-/// A crowd of more rows may have this share of them ahead: among rows that belong together many are nearly as near as the nearest,
+/// A crowd of so many rows may have the share below of them ahead: among rows that belong together many are nearly as near as the nearest,
 /// and codes that cannot tell them apart at all have most of them ahead.
+const LARGE_CROWD: usize = 4_096;
 const AHEAD_SHARE: usize = 16;
 /// Fewer bytes of codes are at hand soon enough without asking ahead: most of them lie in the second-level cache.
 const NEAR_BYTES: usize = 4 << 20;
@@ -297,7 +298,8 @@ impl Space {
         // Dense where the judged rows are, in case they are a crowd of their own.
         let mut crowd = evenly(&unjudged, JUDGED_AGAINST);
         crowd.retain(|&row| vectors.live().contains(row));
-        let most_ahead = MOST_AHEAD.max(crowd.len() / AHEAD_SHARE);
+        let is_large = crowd.len() >= LARGE_CROWD;
+        let most_ahead = if is_large { crowd.len() / AHEAD_SHARE } else { MOST_AHEAD };
         others.extend(crowd);
         others.sort_unstable();
         others.dedup();
