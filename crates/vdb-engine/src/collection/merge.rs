@@ -375,6 +375,7 @@ impl Collection {
                         }
                         done += rows.len();
                     }
+                    hnsw.calibrate_again(&vectors);
                     hnsw
                 }
                 _ => {

@@ -332,7 +332,7 @@ impl Hnsw {
     }
 
     /// Makes the table anew if it is time to.
-    pub(super) fn calibrate_again(&mut self, vectors: &Vectors) {
+    pub fn calibrate_again(&mut self, vectors: &Vectors) {
         let live = self.nodes.count() - self.dead.count();
         if live < LEAST || self.changed.saturating_mul(2) < live {
             return;

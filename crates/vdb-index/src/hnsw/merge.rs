@@ -70,7 +70,6 @@ impl Hnsw {
             self.link_missed_rows(vectors);
             self.connect(vectors);
         }
-        self.calibrate_again(vectors);
     }
 
     /// The rows to insert first: those with upper layers, and enough others that every row is linked to one.

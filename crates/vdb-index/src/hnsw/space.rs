@@ -33,7 +33,7 @@ const JUDGED_K: usize = 10;
 const MOST_AHEAD: usize = 64;
 /// A crowd of so many rows may have the share below of them ahead: among rows that belong together many are nearly as near as the nearest,
 /// and codes that cannot tell them apart at all have most of them ahead.
-const LARGE_CROWD: usize = 4_096;
+const LARGE_CROWD: usize = JUDGED_AGAINST;
 const AHEAD_SHARE: usize = 16;
 /// Fewer bytes of codes are at hand soon enough without asking ahead: most of them lie in the second-level cache.
 const NEAR_BYTES: usize = 4 << 20;
