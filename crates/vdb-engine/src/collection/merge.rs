@@ -351,9 +351,18 @@ impl Collection {
                     drop(left);
                     part.segment.evict();
                     let mut done = part.live.count();
+                    let is_new = |row: &u32| {
+                        origins[*row as usize].0 as usize != base && vectors.live().contains(*row)
+                    };
+                    let new: Vec<u32> = (0..origins.len() as u32).filter(is_new).collect();
+                    let count = hnsw.rows_to_calibrate(new.len());
+                    let kept: Vec<u32> = (0..count).map(|place| new[place * new.len() / count]).collect();
+                    let kept_rows = BitSet::from_members(origins.len(), &kept);
                     for input in (0..plan.inputs.len()).filter(|input| *input != base) {
                         let is_own = |row: &u32| {
-                            origins[*row as usize].0 as usize == input && vectors.live().contains(*row)
+                            origins[*row as usize].0 as usize == input
+                                && vectors.live().contains(*row)
+                                && !kept_rows.contains(*row)
                         };
                         let rows: Vec<u32> = (0..origins.len() as u32).filter(is_own).collect();
                         let own = plan.inputs[input].segment.field(field.number);
@@ -375,7 +384,7 @@ impl Collection {
                         }
                         done += rows.len();
                     }
-                    hnsw.calibrate_again(&vectors);
+                    hnsw.insert_calibrating(&vectors, &kept);
                     hnsw
                 }
                 _ => {

@@ -120,7 +120,12 @@ impl Hnsw {
     /// Makes room for new rows and gives them codes.
     pub(super) fn take_in(&mut self, vectors: &Vectors, offsets: &[u32]) {
         self.graph.grow(vectors.len(), self.params.seed);
+        let had_codes = self.space.has_codes();
         self.space.update(vectors, offsets);
+        if had_codes && !self.space.has_codes() {
+            // What was found out about walks by codes says nothing about walks by rows.
+            self.recalls = None;
+        }
     }
 
     /// Links nodes batch by batch, in the given order; `plan` is asked for the links of the node at a place of it.

@@ -255,6 +255,29 @@ impl Hnsw {
         if stand_for_all { (inserted / QUERY_SHARE).min(QUERIES) } else { 0 }
     }
 
+    /// How many of some new rows are to be [inserted](Self::insert_calibrating) after all others, so that recalls can be found out
+    /// on them; none while less than a quarter of the rows is new since that was last done.
+    pub fn rows_to_calibrate(&self, new: usize) -> usize {
+        let rows = self.live_count() + new;
+        let is_due = rows >= LEAST && self.changed.saturating_add(new).saturating_mul(4) >= rows;
+        if is_due { (new / QUERY_SHARE).min(QUERIES) } else { 0 }
+    }
+
+    /// As [`insert`](Self::insert), for rows that stand for all others: before they are linked, it is found out on them how far
+    /// walks go for a recall. Rows taken out of a graph again are found too easily, for others are linked in their place.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert).
+    pub fn insert_calibrating(&mut self, vectors: &Vectors, rows: &[u32]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.take_in(vectors, rows);
+        self.connect(vectors);
+        self.calibrate(vectors, rows);
+        self.insert(vectors, rows);
+    }
+
     /// Makes the table from rows that are not in the graph.
     pub(super) fn calibrate(&mut self, vectors: &Vectors, rows: &[u32]) {
         let (checked, rest) = rows.split_at(rows.len().min(CHECKED));
@@ -332,7 +355,7 @@ impl Hnsw {
     }
 
     /// Makes the table anew if it is time to.
-    pub fn calibrate_again(&mut self, vectors: &Vectors) {
+    pub(super) fn calibrate_again(&mut self, vectors: &Vectors) {
         let live = self.nodes.count() - self.dead.count();
         if live < LEAST || self.changed.saturating_mul(2) < live {
             return;

@@ -34,7 +34,7 @@ const MOST_AHEAD: usize = 64;
 /// A crowd of so many rows may have the share below of them ahead: among rows that belong together many are nearly as near as the nearest,
 /// and codes that cannot tell them apart at all have most of them ahead.
 const LARGE_CROWD: usize = JUDGED_AGAINST;
-const AHEAD_SHARE: usize = 16;
+const AHEAD_SHARE: usize = 4;
 /// Fewer bytes of codes are at hand soon enough without asking ahead: most of them lie in the second-level cache.
 const NEAR_BYTES: usize = 4 << 20;
 /// Codes are judged again when this share of the rows is new.
@@ -238,6 +238,11 @@ impl Space {
         let all: Vec<u32> = (0..vectors.len() as u32).collect();
         codes.set_all(&all, |offset| vectors.row(offset));
         (self.codes, self.lift) = (Some(codes), None);
+    }
+
+    /// Whether walks go by codes.
+    pub(super) fn has_codes(&self) -> bool {
+        self.codes.is_some()
     }
 
     /// Heap bytes held.
