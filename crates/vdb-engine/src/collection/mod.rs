@@ -132,7 +132,7 @@ struct Current {
     manifest: Manifest,
 }
 
-/// Points by id; see the [module](self).
+/// Points by id, durable, searched by any number of threads while others write; of a [`Database`](crate::Database).
 #[derive(Debug)]
 pub struct Collection {
     name: Arc<str>,

@@ -179,7 +179,7 @@ struct State {
     slots: BTreeMap<String, Slot>,
 }
 
-/// A directory of collections; see the [module](self).
+/// A directory of collections. One process has it open to write, any number read it.
 #[derive(Debug)]
 pub struct Database {
     folder: PathBuf,
