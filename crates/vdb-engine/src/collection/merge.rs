@@ -355,6 +355,7 @@ impl Collection {
                         origins[*row as usize].0 as usize != base && vectors.live().contains(*row)
                     };
                     let new: Vec<u32> = (0..origins.len() as u32).filter(is_new).collect();
+                    hnsw.take_in(&vectors, &new);
                     let count = hnsw.rows_to_calibrate(new.len());
                     let kept: Vec<u32> = (0..count).map(|place| new[place * new.len() / count]).collect();
                     let kept_rows = BitSet::from_members(origins.len(), &kept);

@@ -117,8 +117,12 @@ impl Hnsw {
         (mix(self.params.seed ^ mix(u64::from(offset))), offset)
     }
 
-    /// Makes room for new rows and gives them codes.
-    pub(super) fn take_in(&mut self, vectors: &Vectors, offsets: &[u32]) {
+    /// Makes room for new rows and gives them codes. Insertions and merges do so for their own rows; who has several of them to
+    /// come calls it for all rows first, since codes are judged against every live row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn take_in(&mut self, vectors: &Vectors, offsets: &[u32]) {
         self.graph.grow(vectors.len(), self.params.seed);
         let had_codes = self.space.has_codes();
         self.space.update(vectors, offsets);
