@@ -149,7 +149,7 @@ fn bad_json_is_located() {
     check_json("{\"a\": 1}", &["expected a sequence"]);
     check_json("[\n{\"id\": 7, \"vector\": []}]", &["expected a string", "line 2", "byte 9"]);
     check_json("[{\"id\": \"a\", \"vector\": [1.0, 1e999]}]", &["number out of range"]);
-    check_json("[{\"id\": \"a\", \"vector\": [1.0, 1e39]}]", &["record 0", "\"a\"", "value 1", "inf"]);
+    check_json("[{\"id\": \"a\", \"vector\": [1.0, 1e39]}]", &["number out of range", "line 1"]);
     check_json(
         "[{\"id\": \"a\", \"vector\": [1.0, 2.0, 3.0]}]",
         &["record 0", "has 3 dimensions", "expected 2"],
