@@ -9,8 +9,8 @@
 //!
 //! Sealing writes the points of a head as a segment, and merging writes one segment for several. Both work on what was
 //! there when they began, on nobody's time but their own, publish a manifest, and then exchange parts of the state under
-//! the mutex; deletes that happened meanwhile are carried over. The mutex is never held during a call to the disk, but for
-//! the append, which is one to memory.
+//! the mutex; deletes that happened meanwhile are carried over. The mutex is held during a call to the disk only
+//! when the state has to be made again; appending is to memory.
 //!
 //! A manifest holds exactly what the records before its `log_from` made. So sealing captures which rows are left when it
 //! freezes the head, and a merge, which leaves out what was replaced when it began, publishes only when a head with what
@@ -22,6 +22,8 @@ mod commits;
 mod erase;
 mod expiry;
 mod merge;
+mod pinning;
+mod retention;
 mod seal;
 mod state;
 
@@ -44,7 +46,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use vdb_storage::{Backend, CommitLog, LogReader, Region, SeqNo, StorageError, TornTail, collect};
+use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError, TornTail};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(50);
@@ -73,7 +75,7 @@ pub struct Settings {
     /// Segments of fewer points have no graph, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
     /// Writers wait while so many points have no graph, so that searches stay fast, and are slowed down from half of it on.
-    /// Default 65,536.
+    /// At least what two heads and a segment without a graph hold in effect. Default 65,536.
     pub most_unindexed: usize,
     /// Segments that a search goes through at most, about. Default 6.
     pub most_segments: usize,
@@ -461,50 +463,6 @@ impl Collection {
         info
     }
 
-    /// Copies what walks of graphs read most into memory, on huge pages where the system grants them, as far as the memory budget
-    /// has room for it: a fifth faster searches. A database's background thread does this after opening and after merges.
-    /// Says whether there was anything to copy.
-    pub fn pin(&self) -> bool {
-        let _turns = (lock(&self.merging), lock(&self.indexing));
-        let view = self.view();
-        let pinned: Vec<Segment> =
-            view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
-        let is_some = !pinned.is_empty();
-        let mut state = self.lock_state();
-        for segment in pinned {
-            let part = state.parts.iter_mut().find(|part| part.segment.number == segment.number);
-            if let Some(part) = part {
-                part.segment = Arc::new(segment);
-            }
-        }
-        if is_some {
-            state.generation += 1;
-            let view = state.view();
-            drop(state);
-            // What it holds may be on its way into the log still, and not become anything: the next pass tries again then.
-            let _ = self.publish(view);
-        }
-        is_some
-    }
-
-    /// As [`pin`](Self::pin), once somebody has searched.
-    pub(crate) fn pin_if_searched(&self) -> bool {
-        self.searched.load(Ordering::Relaxed) && self.pin()
-    }
-
-    /// Lets go of what is pinned, as soon as nobody searches it.
-    fn unpin(&self) -> Result<(), Error> {
-        let mut state = self.lock_state();
-        let schema = Arc::clone(&state.schema);
-        for part in state.parts.iter_mut().filter(|part| part.segment.is_pinned()) {
-            part.segment = Arc::new(Segment::open(self.backend.blobs(), part.segment.number, &schema)?);
-        }
-        state.generation += 1;
-        let view = state.view();
-        drop(state);
-        self.publish(view)
-    }
-
     /// Merges are to give up, for the database is about to be closed.
     pub(crate) fn is_closing(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
@@ -695,72 +653,6 @@ impl Collection {
     /// A manifest names the blob of this number, or it is to be removed.
     fn blob_is_finished(&self, number: u64) {
         lock(&self.blobs).unfinished.remove(&number);
-    }
-
-    /// Removes manifests and blobs that are needed no more.
-    fn collect_garbage(&self) -> Result<(), Error> {
-        self.keep_manifests(self.settings.kept_manifests as u64)
-    }
-
-    /// Removes all states of before.
-    fn forget_history(&self) -> Result<(), Error> {
-        self.keep_manifests(0)
-    }
-
-    /// Removes manifests but for the current one and so many before it, and blobs that none of those names.
-    fn keep_manifests(&self, kept: u64) -> Result<(), Error> {
-        let current = self.current();
-        let oldest = current.number.saturating_sub(kept);
-        let blobs_of = |content: &Region| {
-            Ok::<_, Error>(
-                Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect(),
-            )
-        };
-        let is_being_written = |name: &str| {
-            let number = name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
-            number.is_some_and(|number| lock(&self.blobs).unfinished.contains(&number))
-        };
-        collect(&*self.backend, |number| number >= oldest, blobs_of, is_being_written)?;
-        Ok(())
-    }
-
-    /// Seals what is in memory and runs `work` with the manifest that holds everything then, and the names of its blobs, none of
-    /// which is removed meanwhile. Writes go on; sealing and merging wait, so `work` is to be short.
-    ///
-    /// # Errors
-    /// Those of sealing and of `work`.
-    pub(crate) fn with_pinned<R>(
-        &self,
-        work: impl FnOnce(&[u8], &[String], SeqNo) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        self.seal()?;
-        let current = self.current();
-        let names: Vec<String> = current.manifest.blobs().into_iter().collect();
-        work(&current.manifest.encode(), &names, current.manifest.log_from)
-    }
-
-    /// The states of before that can be read still, and the current one, oldest first: a number, and the version of the
-    /// collection. How many are kept is a [setting](Settings::kept_manifests).
-    ///
-    /// # Errors
-    /// What is damaged, or cannot be read.
-    pub fn history(&self) -> Result<Vec<(u64, u64)>, Error> {
-        let manifests = self.backend.manifests();
-        let version = |number| {
-            let manifest = Manifest::decode(Path::new(&*self.name), manifests.load(number)?)?;
-            Ok((number, manifest.log_from.0 - 1))
-        };
-        manifests.numbers()?.into_iter().map(version).collect()
-    }
-
-    /// The points as they were in a state of the [`history`](Self::history).
-    ///
-    /// # Errors
-    /// [`Error::Storage`], with the kind `NotFound` for a state that is not kept.
-    pub fn view_at(&self, number: u64) -> Result<Arc<View>, Error> {
-        let manifest = Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(number)?)?;
-        let known: Vec<_> = self.view().parts.iter().map(|part| Arc::clone(&part.segment)).collect();
-        Ok(State::of_manifest(&self.budget, &self.name, &manifest, &*self.backend, &known)?.view())
     }
 }
 

@@ -37,13 +37,17 @@ impl Collection {
     /// Slows a writer of some points down who is faster than graphs are built, and stops one who would leave so many points
     /// without a graph that searches become slow.
     pub(super) fn wait_for_room(&self, points: usize) -> Result<(), Error> {
-        let most = self.settings.most_unindexed;
+        // Heads, and segments too small for a graph, leave so many without one whatever is done.
+        let always =
+            self.settings.seal_points.saturating_mul(2).saturating_add(self.settings.least_graph_rows);
+        let most = self.settings.most_unindexed.max(always);
         let mut slept = false;
         loop {
             let state = self.lock_state();
             let is_behind = state.heads.len() > 1 && self.is_seal_due(&state);
             let unindexed = state.unindexed(&self.settings);
-            let is_full = is_behind || unindexed >= most;
+            // Nobody makes room when the database is being closed, which waits for writers.
+            let is_full = (is_behind || unindexed >= most) && !self.is_closing.load(Ordering::Relaxed);
             if !is_full && (slept || unindexed < most / 2) {
                 return Ok(());
             }

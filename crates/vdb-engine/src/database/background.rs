@@ -81,8 +81,10 @@ impl Background {
             .build()
             .map_err(|error| Error::thread(std::io::Error::other(error)))?;
         let seal = start(&signal, "vdb-seal", move |collection| {
+            // In this order: a write may wait for the head to be sealed, which nobody else does.
+            let sealed = collection.seal_due()?;
             collection.expire(clock())?;
-            collection.seal_due()
+            Ok(sealed)
         })?;
         let pool = Arc::new(pool);
         let of_index = Arc::clone(&pool);

@@ -152,7 +152,15 @@ impl Segment {
     pub(crate) fn open(blobs: &dyn Blobs, number: u64, schema: &Schema) -> Result<Self, Error> {
         let name = blob_name(number);
         let path = PathBuf::from(&name);
-        let region = blobs.open(&name)?.map()?;
+        Self::from_region(path, number, blobs.open(&name)?.map()?, schema)
+    }
+
+    /// The same file with nothing of it pinned.
+    pub(crate) fn unpinned(&self, schema: &Schema) -> Result<Self, Error> {
+        Self::from_region(self.path.clone(), self.number, self.file.clone(), schema)
+    }
+
+    fn from_region(path: PathBuf, number: u64, region: Region, schema: &Schema) -> Result<Self, Error> {
         let file_bytes = region.len() as u64;
         let container = ContainerReader::from_region(&path, region.clone(), KIND)?;
         // What is short is checked at once: lengths and settings, which tell how to read the rest.

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vdb_distance::Metric;
-use vdb_engine::{Collection, Durability, Operation, Point, PointId, Settings, VectorConfig};
+use vdb_engine::{
+    Collection, CollectionConfig, Database, Durability, Error, Operation, Options, Point, PointId, Settings,
+    VectorConfig,
+};
 use vdb_storage::files::FileSystem;
 use vdb_testkit::SimFiles;
 
@@ -137,4 +140,47 @@ fn a_seal_between_the_last_steps_of_a_merge() {
     drop((collection, database));
     let database = model::options(&files, settings, 2).open("db").unwrap();
     check(&database.collection("points").unwrap());
+}
+
+/// A database with threads in the background, and its empty collection, which seals and indexes after as many points.
+fn small(folder: &Path, points: usize, most_unindexed: usize) -> (Database, Arc<Collection>) {
+    let mut settings = Settings::default();
+    (settings.seal_points, settings.least_graph_rows) = (points, points);
+    settings.most_unindexed = most_unindexed;
+    let database = Options::new().settings(settings).threads(1).open(folder).unwrap();
+    let config = CollectionConfig::new(64, Metric::Euclidean);
+    let collection = database.create_collection("small", &config).unwrap();
+    (database, collection)
+}
+
+fn batch(first: u64, points: u64) -> Vec<Operation<'static>> {
+    let vector = |id: u64| (0..64).map(|place| ((id * 7_919 + place * 104_729) % 1_000) as f32).collect();
+    (first..first + points).map(|id| Operation::upsert(Point::new(id, vector(id)))).collect()
+}
+
+/// Points that are too few for a graph have none however long a writer waits.
+#[test]
+fn a_limit_below_what_heads_hold_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_database, collection) = small(folder.path(), 300, 10);
+    for first in (0..2_000).step_by(50) {
+        collection.write(batch(first, 50), Durability::None).unwrap();
+    }
+    assert_eq!(collection.len(), 2_000);
+}
+
+/// A writer that waits until points have a graph is told that nobody will give them one.
+#[test]
+fn a_database_closes_while_a_writer_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, collection) = small(folder.path(), 400, 0);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            (0..).step_by(100).find_map(|first| collection.write(batch(first, 100), Durability::None).err())
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        drop(database);
+        let error = writer.join().unwrap().unwrap();
+        assert!(matches!(error, Error::Closed { .. }), "{error}");
+    });
 }
