@@ -451,6 +451,13 @@ impl Lift {
         &self.values
     }
 
+    /// The coordinates of these rows, in this order; 0 where there is no such row.
+    pub(crate) fn picked(&self, rows: &[u32]) -> Self {
+        let values: Vec<f32> =
+            rows.iter().map(|&row| self.values.get(row as usize).copied().unwrap_or(0.0)).collect();
+        Self { values: AlignedVec::from(&values[..]), max_norm: self.max_norm }
+    }
+
     /// Recomputes every row's coordinate with M = the largest norm of a live row.
     pub(crate) fn train(&mut self, vectors: &Vectors) {
         let norms: Vec<f32> = (0..vectors.len() as u32).map(|i| norm(&vectors.row(i))).collect();

@@ -196,6 +196,33 @@ impl Graph {
         (&self.levels, base, &self.upper)
     }
 
+    /// The same links between nodes of other numbers; a number that was no node's so far gets a level and no links.
+    pub(super) fn renumbered(&self, old_of_new: &[u32], new_of_old: &[Option<u32>], seed: u64) -> Self {
+        let mut graph = Self::new(self.m);
+        graph.base.reserve_exact(old_of_new.len() * graph.base_stride);
+        for (new, &old) in (0u32..).zip(old_of_new) {
+            let known = self.levels.get(old as usize).copied();
+            graph.push_node(known.unwrap_or_else(|| level(seed, new, self.m)));
+        }
+        let moved = |from: &[u32], to: &mut [u32]| {
+            let links = from.iter().take_while(|&&link| link != NONE);
+            let links = links.filter_map(|&link| new_of_old.get(link as usize).copied().flatten());
+            to.iter_mut().zip(links).for_each(|(to, link)| *to = link);
+        };
+        let rows = graph.base.par_chunks_mut(self.base_stride).zip(old_of_new).with_min_len(1 << 10);
+        rows.filter(|(_, old)| (**old as usize) < self.len()).for_each(|(row, &old)| {
+            moved(self.row(0, old), &mut row[..2 * self.m]);
+        });
+        for (new, &old) in (0u32..).zip(old_of_new).filter(|(_, old)| (**old as usize) < self.len()) {
+            for layer in 1..=self.level(old) {
+                let range = graph.row_range(layer, new);
+                moved(self.row(layer, old), &mut graph.upper[range]);
+            }
+        }
+        graph.entry = self.entry.and_then(|entry| new_of_old[entry as usize]);
+        graph
+    }
+
     /// The inverse of [`rows`](Self::rows). Lengths must fit each other; ids are not checked here.
     pub(crate) fn from_rows(m: usize, levels: &[u8], base: &[u32], upper: &[u32]) -> Self {
         let mut graph = Self::new(m);

@@ -15,6 +15,7 @@ mod graph;
 mod merge;
 mod missed;
 mod products;
+mod renumber;
 mod repair;
 mod rerank;
 mod search;

@@ -7,6 +7,7 @@ use super::tree::Tree;
 use crate::BitSet;
 use crate::vectors::Vectors;
 use rayon::prelude::*;
+use vdb_distance::Metric;
 
 /// Deleted nodes are linked past when they are more than one in this many.
 const DEAD_SHARE: usize = 10;
@@ -32,6 +33,26 @@ impl Hnsw {
             return self.repair(vectors);
         }
         Vec::new()
+    }
+
+    /// Takes rows, which must no longer be live, out of the graph at once, however many: with one repair for all of them, and
+    /// under DotProduct links to the largest products again. Gives the offsets that are free now.
+    pub fn remove_all(&mut self, vectors: &Vectors, offsets: &[u32]) -> Vec<u32> {
+        let mut count = 0;
+        for &offset in offsets {
+            count += usize::from(self.nodes.contains(offset) && self.dead.insert(offset));
+        }
+        self.changed = self.changed.saturating_add(count);
+        self.unchecked = self.unchecked.saturating_add(count);
+        if self.dead.count() == 0 {
+            return Vec::new();
+        }
+        let freed = self.repair(vectors);
+        if vectors.metric() == Metric::DotProduct {
+            let live: Vec<u32> = self.live().collect();
+            self.link_products(vectors, &live);
+        }
+        freed
     }
 
     /// Links past deleted nodes now, however few they are, so that the offsets of all of them are free.

@@ -232,6 +232,17 @@ impl Space {
         self.codes.as_ref().map_or(0, |codes| codes.len() * codes.row_bytes())
     }
 
+    /// The same for rows of other numbers.
+    pub(super) fn renumbered(&self, old_of_new: &[u32], new_of_old: &[Option<u32>]) -> Self {
+        let new_number = |row: &u32| new_of_old.get(*row as usize).copied().flatten();
+        Space {
+            codes: self.codes.as_ref().map(|codes| codes.picked(old_of_new)),
+            lift: self.lift.as_ref().map(|lift| lift.picked(old_of_new)),
+            unjudged: self.unjudged.iter().filter_map(new_number).collect(),
+            ..*self
+        }
+    }
+
     fn code_all(&mut self, vectors: &Vectors, basis: TraversalBasis) {
         let mut codes = TraversalCodes::new(basis);
         codes.grow(vectors.len());

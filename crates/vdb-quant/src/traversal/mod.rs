@@ -112,6 +112,17 @@ impl TraversalCodes {
         }
     }
 
+    /// The rows at these offsets, in this order; where there is no such row, one of zeros.
+    #[must_use]
+    pub fn picked(&self, offsets: &[u32]) -> TraversalCodes {
+        let mut picked = TraversalCodes { rows: AlignedVec::new(), basis: self.basis.clone(), ..*self };
+        picked.grow(offsets.len());
+        let rows = picked.rows.par_chunks_mut(self.stride).zip(offsets).with_min_len(1 << 10);
+        rows.filter(|(_, offset)| (**offset as usize) < self.len())
+            .for_each(|(row, &offset)| row.copy_from_slice(self.row(offset)));
+        picked
+    }
+
     /// Codes the vectors at these offsets, which are given by `vector`, on all threads.
     ///
     /// # Panics
