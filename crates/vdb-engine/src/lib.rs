@@ -35,8 +35,8 @@ mod schema;
 mod segment;
 mod view;
 
-pub use collection::{Collection, CollectionInfo, Durability, Erased, Job, Settings, Written};
-pub use database::{Database, Options};
+pub use collection::{Collection, CollectionInfo, Durability, Erased, Job, JobKind, Settings, Written};
+pub use database::{Database, Options, Progress};
 pub use error::Error;
 pub use point::{Condition, NamedVectors, Operation, Payload, Point, StoredPoint};
 pub use point_id::PointId;

@@ -188,7 +188,7 @@ pub(crate) fn tombstones_name(number: u64) -> String {
 /// Writes which rows of a segment are there still, durably.
 pub(crate) fn write_tombstones(blobs: &dyn Blobs, number: u64, live: &BitSet) -> Result<(), Error> {
     let name = tombstones_name(number);
-    let path = Path::new(&name);
+    let path = &*blobs.path(&name);
     let mut blob = blobs.create(&name)?;
     {
         let mut file = ContainerWriter::new(&mut blob, DEAD_KIND).map_err(StorageError::io(path))?;
@@ -205,7 +205,7 @@ pub(crate) fn read_tombstones(blobs: &dyn Blobs, entry: &SegmentEntry) -> Result
         return Ok(BitSet::all(rows));
     }
     let name = tombstones_name(entry.tombstones);
-    let path = Path::new(&name);
+    let path = &*blobs.path(&name);
     let file = ContainerReader::from_region(path, blobs.open(&name)?.map()?, DEAD_KIND)?;
     let bytes = file.verified_in_place(LIVE)?;
     let words = (0..bytes.len() / 8).map(|word| u64_at(&bytes, 8 * word)).collect();

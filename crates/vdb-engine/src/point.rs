@@ -20,7 +20,8 @@ pub struct Point {
     pub vectors: NamedVectors,
     /// Any JSON object; empty by default.
     pub payload: Payload,
-    /// When the point ceases to be, in milliseconds since 1970 (UTC).
+    /// When the point ceases to be, in milliseconds since 1970 (UTC). A time that has come already is taken, too: such a point
+    /// is deleted as any other whose time has come is. 0 is kept as 1.
     pub expires_at: Option<u64>,
 }
 
@@ -48,6 +49,11 @@ pub struct StoredPoint {
 }
 
 /// What must hold of the point that is there for an upsert to happen; where it does not, the upsert is skipped.
+///
+/// It is asked of the point as the operations before it in the same batch leave it: one that they delete is absent, and one
+/// that they write has the version that the batch gets, [`Written::version`](crate::Written::version), like all that the batch
+/// writes. So [`Version`](Self::Version) of a point that was read before does not hold any more once an earlier operation of
+/// the batch has changed it.
 #[derive(Clone, Copy, Default)]
 pub enum Condition<'a> {
     /// Nothing.

@@ -131,6 +131,9 @@ pub trait Manifests: fmt::Debug + Send + Sync {
     /// [`StorageError::Io`], with the kind `NotFound` when it was removed or never published.
     fn load(&self, number: u64) -> Result<Region, StorageError>;
 
+    /// Where the content of a number is, for messages.
+    fn path(&self, number: u64) -> PathBuf;
+
     /// The numbers that there are, ascending.
     ///
     /// # Errors
@@ -172,6 +175,9 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StorageError::Io`], with the kind `NotFound` when there is none.
     fn open(&self, name: &str) -> Result<Box<dyn Blob>, StorageError>;
+
+    /// Where a blob is, for messages.
+    fn path(&self, name: &str) -> PathBuf;
 
     /// All names, those of unfinished blobs perhaps among them, ascending.
     ///

@@ -147,7 +147,11 @@ impl Manifests for Memory {
 
     fn load(&self, number: u64) -> Result<Region, StorageError> {
         let found = self.state().manifests.get(&number).cloned();
-        found.ok_or_else(|| error(ErrorKind::NotFound, &format!("manifest {number}")))
+        found.ok_or_else(|| StorageError::io(&Manifests::path(self, number))(ErrorKind::NotFound.into()))
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        path(&format!("manifest {number}"))
     }
 
     fn numbers(&self) -> Result<Vec<u64>, StorageError> {
@@ -191,6 +195,10 @@ impl Blobs for Memory {
         let found = self.state().blobs.get(name).cloned().flatten();
         let content = found.ok_or_else(|| error(ErrorKind::NotFound, name))?;
         Ok(Box::new(MemoryBlob { name: name.to_owned(), content }))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        path(name)
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {

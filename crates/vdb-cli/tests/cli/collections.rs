@@ -291,7 +291,9 @@ fn check_finds_what_is_damaged() {
     // One that cannot be opened is told, and the others can be used.
     fs::write(&segment, &sound[..sound.len() / 2]).unwrap();
     let found = folder.run("check --db db");
-    assert!(found.stdout.contains("damaged: collection \"c\" is out of use"), "{}", found.stdout);
+    let path = segment.strip_prefix(folder.path("")).unwrap().display().to_string();
+    assert!(found.stdout.contains(&format!("damaged: collection \"c\": {path}: ")), "{}", found.stdout);
+    assert!(found.stdout.contains("collection \"c\" is out of use"), "{}", found.stdout);
     found.failure(&["db: 1 damages"]);
     let told = info(&folder, "db");
     assert!(told[0]["quarantined"].as_str().unwrap().contains("seg-"), "{}", told[0]);

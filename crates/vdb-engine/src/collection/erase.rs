@@ -7,7 +7,6 @@ use crate::manifest::Manifest;
 use crate::point::Operation;
 use crate::segment::Segment;
 use crate::{Error, PointId};
-use std::path::Path;
 use std::sync::PoisonError;
 use vdb_storage::{SeqNo, StorageError};
 
@@ -88,9 +87,9 @@ impl Collection {
             Ok(_) | Err(StorageError::Trimmed { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let numbers = self.backend.manifests().numbers()?;
-        let manifest =
-            Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(current.number)?)?;
+        let manifests = self.backend.manifests();
+        let numbers = manifests.numbers()?;
+        let manifest = Manifest::decode(&manifests.path(current.number), manifests.load(current.number)?)?;
         if let Some(number) = numbers.iter().find(|number| **number != current.number) {
             return found(format!("manifest {number}"));
         }

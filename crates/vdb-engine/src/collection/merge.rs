@@ -1,7 +1,8 @@
 //! Merging: one segment for several, with a graph where there are points enough for one, and without the rows that are gone.
 //!
 //! Where a large graph is among them and the others are worth it, its graph is copied and theirs are inserted, so that no
-//! link is looked for twice. What is gone from the large one leaves places, which others take.
+//! link is looked for twice. What is gone from the large one leaves places, which others take. Where they are too few for that,
+//! its rows move together, and its graph with them.
 
 use super::state::{Left, LivePart, State};
 use super::{Collection, lock};
@@ -14,6 +15,7 @@ use crate::{Error, PointId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use vdb_distance::Metric;
 use vdb_index::{BitSet, Hnsw, HnswParams, Vectors};
 use vdb_storage::SeqNo;
 
@@ -27,6 +29,9 @@ const MOST_INDEXED: usize = 1 << 16;
 const PROVISIONAL_EF: usize = 64;
 /// A segment is written anew when this share of its rows is gone.
 const DEAD_SHARE: usize = 5;
+/// The graph of a segment is kept as long as one in so many of its rows is there: without seven of ten rows it was found as good as a
+/// new one still, in a fifth of the time.
+const KEPT_SHARE: usize = 3;
 /// Fewer dead rows are worth nothing.
 const LEAST_DEAD: usize = 256;
 /// The codes of a vector are about as long at most.
@@ -34,10 +39,32 @@ const MOST_CODE_BYTES: usize = 1_024;
 /// The most points of a segment that others are merged into.
 const MOST_POINTS: usize = 16 << 20;
 
+/// What is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum JobKind {
+    /// One segment for several, or for one with many dead rows.
+    Merge,
+    /// A graph for points that have none yet.
+    Index,
+}
+
+impl JobKind {
+    /// Its name: `merge` or `index`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Index => "index",
+        }
+    }
+}
+
 /// A merge on its way.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Job {
+    /// What is made.
+    pub kind: JobKind,
     /// Points that the new segment will hold.
     pub points: usize,
     /// Points to be linked to others, in all graphs.
@@ -66,11 +93,17 @@ pub(super) struct Plan {
     inputs: Vec<Part>,
     /// The input whose graph is copied.
     base: Option<usize>,
+    /// Whether the rows of that input move together, for there are fewer others than places that came free.
+    compacts: bool,
     /// Whether a graph is only to serve for the moment.
     is_provisional: bool,
 }
 
 impl Plan {
+    fn kind(&self) -> JobKind {
+        if self.is_provisional { JobKind::Index } else { JobKind::Merge }
+    }
+
     fn numbers(&self) -> Vec<u64> {
         self.inputs.iter().map(|part| part.segment.number).collect()
     }
@@ -95,18 +128,23 @@ pub(super) fn plan(inputs: &[&LivePart], schema: &Schema) -> Plan {
     let is_whole =
         |input: &usize| inputs[*input].segment.has_graph() && !is_provisional(inputs[*input], schema);
     let graphs = (0..inputs.len()).filter(is_whole);
-    // All places must be taken again, and the work be worth it.
-    let base = graphs.max_by_key(|&input| live[input]).filter(|&input| {
-        inputs[input].segment.rows() <= points && 2 * live[input] >= inputs[input].segment.rows()
-    });
+    let compacts = |input: &usize| inputs[*input].segment.rows() > points;
+    // Links to the largest products are not all found again when many rows go at once.
+    let has_products = schema.fields.iter().any(|field| field.config.metric == Metric::DotProduct);
+    let is_worth_it = |input: &usize| {
+        KEPT_SHARE * live[*input] >= inputs[*input].segment.rows() && !(has_products && compacts(input))
+    };
+    let base = graphs.max_by_key(|&input| live[input]).filter(is_worth_it);
+    let compacts = base.as_ref().is_some_and(compacts);
     let part =
         |part: &&LivePart| Part { segment: Arc::clone(&part.segment), live: Arc::clone(part.mask.current()) };
-    Plan { inputs: inputs.iter().map(part).collect(), base, is_provisional: false }
+    Plan { inputs: inputs.iter().map(part).collect(), base, compacts, is_provisional: false }
 }
 
-/// Segments that a merge has, until this is dropped.
+/// Segments that a merge has, and that it is on its way, until this is dropped.
 struct InUse<'a> {
     collection: &'a Collection,
+    kind: JobKind,
     numbers: Vec<u64>,
 }
 
@@ -116,6 +154,8 @@ impl Drop for InUse<'_> {
         self.numbers.iter().for_each(|number| {
             in_use.remove(number);
         });
+        drop(in_use);
+        lock(&self.collection.jobs).remove(&self.kind);
     }
 }
 
@@ -135,9 +175,14 @@ struct Merged {
 }
 
 impl Collection {
-    /// The merge on its way, if there is one.
+    /// The merge on its way, if there is one; see [`jobs`](Self::jobs).
     pub fn job(&self) -> Option<Job> {
-        lock(&self.job).clone()
+        lock(&self.jobs).values().next().cloned()
+    }
+
+    /// What is on its way: at most one of each kind.
+    pub fn jobs(&self) -> Vec<Job> {
+        lock(&self.jobs).values().cloned().collect()
     }
 
     /// Seals, builds graphs and merges where it is due; says whether there was anything.
@@ -258,16 +303,14 @@ impl Collection {
             let free: Vec<&LivePart> = state.parts.iter().filter(is_free).collect();
             let Some(plan) = choose(&free, &state) else { return Ok(false) };
             in_use.extend(plan.numbers());
-            (plan.clone(), InUse { collection: self, numbers: plan.numbers() })
+            (plan.clone(), InUse { collection: self, kind: plan.kind(), numbers: plan.numbers() })
         };
         let begun = Begun { applied: state.applied, epoch: state.epoch };
         let schema = Arc::clone(&state.schema);
         drop(state);
         let _reserved = self.reserve_merge(&plan, &schema)?;
-        let merged = self.build(&plan, &schema);
-        *lock(&self.job) = None;
         // Given up: there is another time.
-        let Some(merged) = merged? else { return Ok(false) };
+        let Some(merged) = self.build(&plan, &schema)? else { return Ok(false) };
         let number = (!merged.origins.is_empty()).then(|| self.take_blob_number());
         let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged));
         let Merged { origins, .. } = merged;
@@ -283,7 +326,10 @@ impl Collection {
     /// The memory that a merge takes. Pinned segments make room for it.
     fn reserve_merge(&self, plan: &Plan, schema: &Schema) -> Result<Reserved, Error> {
         let points: usize = plan.inputs.iter().map(|part| part.live.count()).sum();
-        let needed = points as u64 * merge_bytes_a_point(plan, schema);
+        let (own, graphs) = merge_bytes_a_point(plan, schema);
+        // While rows move together, there is the graph as it was, too.
+        let moved = plan.base.filter(|_| plan.compacts).map_or(0, |base| plan.inputs[base].segment.rows());
+        let needed = points as u64 * (own + graphs) + moved as u64 * graphs;
         if let Some(reserved) = self.budget.reserve(needed) {
             return Ok(reserved);
         }
@@ -302,19 +348,22 @@ impl Collection {
         let fields: Vec<&Field> = schema.fields.iter().filter(has_vectors).collect();
         let gets_graph = |field: &Field| matches!(field.config.index, FieldIndex::Hnsw(_));
         let to_link = fields.iter().filter(|field| gets_graph(field)).count() * origins.len();
-        let job = Job { points: origins.len(), to_link, linked: 0, started: Instant::now() };
-        *lock(&self.job) = Some(job);
+        let (kind, points) = (plan.kind(), origins.len());
+        lock(&self.jobs).insert(kind, Job { kind, points, to_link, linked: 0, started: Instant::now() });
         let mut merged = Vec::with_capacity(fields.len());
         for field in fields {
             let copied = plan.base.and_then(|base| plan.inputs[base].segment.field(field.number));
-            let before = lock(&self.job).as_ref().map_or(0, |job| job.linked);
+            let before = lock(&self.jobs).get(&kind).map_or(0, |job| job.linked);
             let mut goes_on = |linked: usize| {
-                if let Some(job) = &mut *lock(&self.job) {
+                if let Some(job) = lock(&self.jobs).get_mut(&kind) {
                     job.linked = before + linked;
                 }
                 !self.is_closing.load(Ordering::Relaxed)
             };
             let (vectors, from) = match (plan.base, copied) {
+                (Some(_), Some(own)) if plan.compacts => {
+                    (collected(plan, &origins, field), own.hnsw.as_ref())
+                }
                 (Some(base), Some(own)) => (extended(plan, base, own, &origins, field), own.hnsw.as_ref()),
                 _ => (collected(plan, &origins, field), None),
             };
@@ -334,22 +383,16 @@ impl Collection {
                         // Changing a graph follows its links without looking at where they lead.
                         plan.inputs[base].segment.verify_graph(own)?;
                     }
-                    // Rows of the base that are gone are still live to the graph; taken again, they hold another vector.
                     let part = &plan.inputs[base];
-                    let mut hnsw = from.clone();
-                    let mut left = part
-                        .segment
-                        .field(field.number)
-                        .map(|own| own.vectors.clone())
-                        .expect("it was copied");
-                    let gone: Vec<u32> = left.live().iter().filter(|row| !part.live.contains(*row)).collect();
-                    for &row in &gone {
-                        left.remove(row);
-                        hnsw.remove(&left, row);
-                    }
-                    hnsw.free_deleted(&left);
-                    drop(left);
+                    let left = copied.map(|own| own.vectors.clone()).expect("it was copied");
+                    let mut hnsw = without_the_gone(part, left, from);
                     part.segment.evict();
+                    if plan.compacts {
+                        let mut new_of_old = vec![None; part.segment.rows()];
+                        let moved = (0u32..).zip(&origins).filter(|(_, origin)| origin.0 as usize == base);
+                        moved.for_each(|(new, origin)| new_of_old[origin.1 as usize] = Some(new));
+                        hnsw = hnsw.renumbered(&new_of_old);
+                    }
                     let mut done = part.live.count();
                     let is_new = |row: &u32| {
                         origins[*row as usize].0 as usize != base && vectors.live().contains(*row)
@@ -483,35 +526,55 @@ impl Collection {
     }
 }
 
-/// What a point of a merge takes in memory, about, in bytes.
-fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> u64 {
+/// What a point of a merge takes in memory, about, in bytes: itself, and in graphs.
+fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> (u64, u64) {
     /// Ids, versions, times, where it comes from, and what linking it takes.
     const POINT_BYTES: usize = 120;
-    let of_field = |field: &Field| {
-        let own = || plan.inputs.iter().filter_map(|part| part.segment.field(field.number));
-        let value_bytes = own().map(|own| own.vectors.element().bytes()).max().unwrap_or(0);
-        let links = match field.config.index {
-            FieldIndex::Hnsw(params) => (2 * params.m).next_multiple_of(16) * 4,
-            FieldIndex::Flat => return field.config.dim * value_bytes,
-        };
-        let codes = own().find_map(|own| Some(own.hnsw.as_ref()?.pinned_bytes() / own.vectors.len().max(1)));
-        field.config.dim * value_bytes + codes.unwrap_or(links + field.config.dim.min(MOST_CODE_BYTES))
+    let own = |field: &Field| {
+        let number = field.number;
+        plan.inputs.iter().filter_map(move |part| part.segment.field(number))
     };
-    (POINT_BYTES + schema.fields.iter().map(of_field).sum::<usize>()) as u64
+    let values = |field: &Field| {
+        let value_bytes = own(field).map(|own| own.vectors.element().bytes()).max().unwrap_or(0);
+        field.config.dim * value_bytes
+    };
+    let graph = |field: &Field| {
+        let FieldIndex::Hnsw(params) = field.config.index else { return 0 };
+        let links = (2 * params.m).next_multiple_of(16) * 4;
+        let own = || own(field);
+        let codes = own().find_map(|own| Some(own.hnsw.as_ref()?.pinned_bytes() / own.vectors.len().max(1)));
+        codes.unwrap_or(links + field.config.dim.min(MOST_CODE_BYTES))
+    };
+    let values: usize = schema.fields.iter().map(values).sum();
+    let graphs: usize = schema.fields.iter().map(graph).sum();
+    ((POINT_BYTES + values) as u64, graphs as u64)
 }
 
-/// Where the rows of the merged segment come from. Rows of the base keep their places.
+/// The graph of a segment without its rows that are gone, which are still live to it: taken again, they hold another vector.
+fn without_the_gone(part: &Part, mut vectors: Vectors, graph: &Hnsw) -> Hnsw {
+    let gone: Vec<u32> = vectors.live().iter().filter(|row| !part.live.contains(*row)).collect();
+    gone.iter().for_each(|row| {
+        vectors.remove(*row);
+    });
+    let mut graph = graph.clone();
+    graph.remove_all(&vectors, &gone);
+    graph
+}
+
+/// Where the rows of the merged segment come from. Rows of the base come first, or keep their places.
 fn origins(plan: &Plan) -> Vec<Origin> {
     let others = plan.inputs.iter().enumerate().filter(|(input, _)| plan.base != Some(*input));
     let mut others = others.flat_map(|(input, part)| part.live.iter().map(move |row| (input as u32, row)));
     let mut origins = Vec::new();
     if let Some(base) = plan.base {
         let part = &plan.inputs[base];
-        origins.extend(
-            (0..part.segment.rows() as u32).map_while(|row| {
-                if part.live.contains(row) { Some((base as u32, row)) } else { others.next() }
-            }),
-        );
+        let own = |row: u32| part.live.contains(row).then_some((base as u32, row));
+        let rows = 0..part.segment.rows() as u32;
+        if plan.compacts {
+            origins.extend(rows.filter_map(own));
+        } else {
+            origins.extend(rows.map_while(|row| own(row).or_else(|| others.next())));
+        }
     }
     origins.extend(others);
     origins

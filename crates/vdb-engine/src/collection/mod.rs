@@ -19,6 +19,7 @@
 //! Order of locks: gate, merging, indexing, sealing, manifest, state, commits.
 
 mod commits;
+mod damages;
 mod erase;
 mod expiry;
 mod merge;
@@ -27,8 +28,9 @@ mod retention;
 mod seal;
 mod state;
 
+pub(crate) use damages::damages_of;
 pub use erase::Erased;
-pub use merge::Job;
+pub use merge::{Job, JobKind};
 
 use crate::budget::{Budget, Reserved};
 use crate::manifest::Manifest;
@@ -41,8 +43,7 @@ use crate::{Error, PointId};
 use arc_swap::ArcSwap;
 use commits::Commits;
 use state::{Resolved, State};
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -158,7 +159,7 @@ pub struct Collection {
     merging: Mutex<()>,
     /// Segments that merges have.
     in_use: Mutex<BTreeSet<u64>>,
-    job: Mutex<Option<Job>>,
+    jobs: Mutex<BTreeMap<JobKind, Job>>,
     blobs: Mutex<BlobNumbers>,
     /// Whether somebody seals and merges in the background: then writers wait for room, else they make it.
     background: AtomicBool,
@@ -253,7 +254,7 @@ impl Collection {
             indexing: Mutex::default(),
             merging: Mutex::default(),
             in_use: Mutex::default(),
-            job: Mutex::default(),
+            jobs: Mutex::default(),
             blobs: Mutex::new(blobs),
             background: AtomicBool::new(false),
             wake,
@@ -322,13 +323,14 @@ impl Collection {
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let log = self.log()?;
         self.wait_for_room(operations.len())?;
-        let (mut state, resolved, reserved) = self.resolve(operations)?;
+        let (mut state, resolved, reserved) = self.resolve(&operations)?;
         let skipped = resolved.skipped;
         let (seq, view) = if resolved.effects.is_empty() {
             // What was found may not be durable yet.
             (state.applied, state.view())
         } else {
             let seq = log.append(&crate::record::encode(&resolved.effects))?;
+            debug_assert_eq!(seq, resolved.version, "nobody else appends while the state is held");
             self.commits.begin(seq);
             if let Err(error) = state.apply(seq, resolved.effects, reserved) {
                 self.commits.end(seq, false);
@@ -350,22 +352,26 @@ impl Collection {
         Ok(Written { version: seq.0, skipped })
     }
 
-    /// What operations come to, with the memory that it takes.
+    /// What operations come to, with the memory that it takes. Where that has to be made first and points have changed meanwhile,
+    /// they are resolved again.
     fn resolve(
         &self,
-        operations: Vec<Operation<'_>>,
+        operations: &[Operation<'_>],
     ) -> Result<(MutexGuard<'_, State>, Resolved, Reserved), Error> {
+        let log = self.log()?;
         let state = self.state()?;
-        let resolved = state.resolve(&operations)?;
+        let resolved = state.resolve(log.next(), operations)?;
         let needed = resolved.effects.iter().map(Effect::head_bytes).sum();
         if let Some(reserved) = self.budget.reserve(needed) {
             return Ok((state, resolved, reserved));
         }
         // What is sealed takes no memory.
+        let (version, epoch, schema) = (resolved.version, state.epoch, Arc::clone(&state.schema));
         drop(state);
         self.seal()?;
         let state = self.state()?;
-        let resolved = state.resolve(&operations)?;
+        let is_same = (log.next(), state.epoch) == (version, epoch) && Arc::ptr_eq(&state.schema, &schema);
+        let resolved = if is_same { resolved } else { state.resolve(log.next(), operations)? };
         let needed = resolved.effects.iter().map(Effect::head_bytes).sum();
         match self.budget.reserve(needed) {
             Some(reserved) => Ok((state, resolved, reserved)),
@@ -474,19 +480,6 @@ impl Collection {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let _turns = (lock(&self.merging), lock(&self.indexing), lock(&self.sealing));
         self.closed.store(true, Ordering::Relaxed);
-    }
-
-    /// Checks every checksum, every id and payload, and every link of the segments that there are now.
-    ///
-    /// # Errors
-    /// What is damaged.
-    pub fn verify(&self) -> Result<(), Error> {
-        self.view().parts.iter().try_for_each(|part| part.segment.verify())
-    }
-
-    /// As [`verify`](Self::verify), going on after what is damaged: the first damage of each segment.
-    pub fn damages(&self) -> Vec<Error> {
-        self.view().parts.iter().filter_map(|part| part.segment.verify().err()).collect()
     }
 
     /// What stands behind the last record of the log and is none: left by a crash, or being written by another process. Of a
@@ -686,7 +679,7 @@ fn load_once(
     let Some((number, content)) = backend.manifests().current()? else {
         return Err(Error::NoSuchCollection { collection: name.to_string() });
     };
-    let manifest = Manifest::decode(&Path::new(&**name).join(format!("manifest-{number}")), content)?;
+    let manifest = Manifest::decode(&backend.manifests().path(number), content)?;
     let mut state = State::of_manifest(budget, name, &manifest, backend, known)?;
     let mut log = backend.read_log(manifest.log_from);
     state.read_log(&mut *log)?;

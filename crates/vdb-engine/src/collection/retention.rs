@@ -5,7 +5,6 @@ use super::{Collection, lock};
 use crate::Error;
 use crate::manifest::Manifest;
 use crate::view::View;
-use std::path::Path;
 use std::sync::Arc;
 use vdb_storage::{Region, SeqNo, collect};
 
@@ -24,10 +23,9 @@ impl Collection {
     fn keep_manifests(&self, kept: u64) -> Result<(), Error> {
         let current = self.current();
         let oldest = current.number.saturating_sub(kept);
+        let any = self.backend.manifests().path(current.number);
         let blobs_of = |content: &Region| {
-            Ok::<_, Error>(
-                Manifest::decode(Path::new(&*self.name), content.clone())?.blobs().into_iter().collect(),
-            )
+            Ok::<_, Error>(Manifest::decode(&any, content.clone())?.blobs().into_iter().collect())
         };
         let is_being_written = |name: &str| {
             let number = name.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
@@ -60,7 +58,7 @@ impl Collection {
     pub fn history(&self) -> Result<Vec<(u64, u64)>, Error> {
         let manifests = self.backend.manifests();
         let version = |number| {
-            let manifest = Manifest::decode(Path::new(&*self.name), manifests.load(number)?)?;
+            let manifest = Manifest::decode(&manifests.path(number), manifests.load(number)?)?;
             Ok((number, manifest.log_from.0 - 1))
         };
         manifests.numbers()?.into_iter().map(version).collect()
@@ -71,7 +69,8 @@ impl Collection {
     /// # Errors
     /// [`Error::Storage`], with the kind `NotFound` for a state that is not kept.
     pub fn view_at(&self, number: u64) -> Result<Arc<View>, Error> {
-        let manifest = Manifest::decode(Path::new(&*self.name), self.backend.manifests().load(number)?)?;
+        let manifests = self.backend.manifests();
+        let manifest = Manifest::decode(&manifests.path(number), manifests.load(number)?)?;
         let known: Vec<_> = self.view().parts.iter().map(|part| Arc::clone(&part.segment)).collect();
         Ok(State::of_manifest(&self.budget, &self.name, &manifest, &*self.backend, &known)?.view())
     }

@@ -228,22 +228,23 @@ impl State {
         heads + bare.map(|part| part.mask.current().count()).sum::<usize>()
     }
 
-    /// What a batch comes to: the effects, at most one for each id. Nothing is changed.
+    /// What a batch that gets this version comes to: the effects, at most one for each id. Nothing is changed.
     ///
     /// # Errors
     /// [`Error::InvalidPoint`], [`Error::NoSuchField`], [`Error::NoSuchPoint`]; [`Error::Damaged`].
-    pub(super) fn resolve(&self, operations: &[Operation<'_>]) -> Result<Resolved, Error> {
+    pub(super) fn resolve(&self, version: SeqNo, operations: &[Operation<'_>]) -> Result<Resolved, Error> {
         let mut batch = Batch {
             state: self,
+            version,
             effects: Vec::with_capacity(operations.len()),
             places: HashMap::new(),
             view: None,
         };
         let mut skipped = 0;
         for operation in operations {
-            skipped += usize::from(!batch.add(operation.clone())?);
+            skipped += usize::from(!batch.add(operation)?);
         }
-        Ok(Resolved { effects: batch.effects.into_iter().flatten().collect(), skipped })
+        Ok(Resolved { version, effects: batch.effects.into_iter().flatten().collect(), skipped })
     }
 
     /// Makes the changes of a record, for which bytes were taken.
@@ -286,6 +287,8 @@ impl State {
 
 /// What a batch of operations comes to.
 pub(super) struct Resolved {
+    /// The version that it gets, unless there are no effects.
+    pub(super) version: SeqNo,
     pub(super) effects: Vec<Effect>,
     /// Operations whose condition did not hold, or that found nothing to do.
     pub(super) skipped: usize,
@@ -293,6 +296,7 @@ pub(super) struct Resolved {
 
 struct Batch<'a> {
     state: &'a State,
+    version: SeqNo,
     /// `None`: a later operation of the batch says what becomes of that point.
     effects: Vec<Option<Effect>>,
     places: HashMap<PointId, usize>,
@@ -302,39 +306,43 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Takes an operation in; says whether it does anything.
-    fn add(&mut self, operation: Operation<'_>) -> Result<bool, Error> {
+    fn add(&mut self, operation: &Operation<'_>) -> Result<bool, Error> {
         match operation {
             Operation::Upsert(point, condition) => {
-                if !self.holds(&point.id, condition)? {
+                if !self.holds(&point.id, *condition)? {
                     return Ok(false);
                 }
                 let put = self.put(point)?;
                 self.set(Effect::Put(put));
             }
             Operation::Delete(id) => {
-                if self.is_absent(&id)? {
+                if self.is_absent(id)? {
                     return Ok(false);
                 }
-                self.set(Effect::Delete(id));
+                self.set(Effect::Delete(id.clone()));
             }
             Operation::DeleteExpired(id, now) => {
-                let expires = self.get(&id)?.and_then(|stored| stored.point.expires_at);
-                if expires.is_none_or(|at| at > now) {
+                let expires = self.get(id)?.and_then(|stored| stored.point.expires_at);
+                if expires.is_none_or(|at| at > *now) {
                     return Ok(false);
                 }
-                self.set(Effect::Delete(id));
+                self.set(Effect::Delete(id.clone()));
             }
             Operation::UpdateVectors(id, vectors) => {
-                self.change(id, |point| point.vectors.extend(vectors))?;
+                self.change(id, |point| point.vectors.extend(vectors.clone()))?;
             }
             Operation::DeleteVectors(id, names) => {
-                for name in &names {
+                for name in names {
                     self.state.schema.field(&self.state.collection, name)?;
                 }
                 self.change(id, |point| point.vectors.retain(|name, _| !names.contains(name)))?;
             }
-            Operation::SetPayload(id, payload) => self.change(id, |point| point.payload.extend(payload))?,
-            Operation::OverwritePayload(id, payload) => self.change(id, |point| point.payload = payload)?,
+            Operation::SetPayload(id, payload) => {
+                self.change(id, |point| point.payload.extend(payload.clone()))?;
+            }
+            Operation::OverwritePayload(id, payload) => {
+                self.change(id, |point| point.payload.clone_from(payload))?;
+            }
             Operation::DeletePayload(id, keys) => {
                 self.change(id, |point| {
                     keys.iter().for_each(|key| {
@@ -342,7 +350,7 @@ impl Batch<'_> {
                     });
                 })?;
             }
-            Operation::Expire(id, at) => self.change(id, |point| point.expires_at = at)?,
+            Operation::Expire(id, at) => self.change(id, |point| point.expires_at = *at)?,
         }
         Ok(true)
     }
@@ -384,17 +392,17 @@ impl Batch<'_> {
         })
     }
 
-    fn change(&mut self, id: PointId, change: impl FnOnce(&mut Point)) -> Result<(), Error> {
-        let Some(StoredPoint { mut point, .. }) = self.get(&id)? else {
-            return Err(Error::NoSuchPoint { collection: self.state.collection.to_string(), id });
+    fn change(&mut self, id: &PointId, change: impl FnOnce(&mut Point)) -> Result<(), Error> {
+        let Some(StoredPoint { mut point, .. }) = self.get(id)? else {
+            return Err(Error::NoSuchPoint { collection: self.state.collection.to_string(), id: id.clone() });
         };
         change(&mut point);
-        let put = self.put(point)?;
+        let put = self.put(&point)?;
         self.set(Effect::Put(put));
         Ok(())
     }
 
-    /// A point of this batch, before it has a version.
+    /// A point of this batch.
     fn point(&self, put: Put) -> StoredPoint {
         let name = |number| self.state.schema.by_number(number).map(|field| field.name.clone());
         let vectors = put.vectors.into_iter().filter_map(|(number, vector)| Some((name(number)?, vector)));
@@ -404,17 +412,17 @@ impl Batch<'_> {
             payload: parse(&put.payload).expect("a payload that was just written"),
             expires_at: (put.expires > 0).then_some(put.expires),
         };
-        StoredPoint { point, version: self.state.applied.0 + 1 }
+        StoredPoint { point, version: self.version.0 }
     }
 
     /// A point in the form that is kept.
-    fn put(&self, point: Point) -> Result<Put, Error> {
+    fn put(&self, point: &Point) -> Result<Put, Error> {
         let Point { id, vectors, payload, expires_at } = point;
         let refuse = |reason: String| {
             let collection = self.state.collection.to_string();
             Error::InvalidPoint { collection, id: id.clone(), reason }
         };
-        if let PointId::Text(text) = &id
+        if let PointId::Text(text) = id
             && text.len() > MAX_ID_BYTES
         {
             return Err(refuse(format!(
@@ -422,7 +430,7 @@ impl Batch<'_> {
                 text.len()
             )));
         }
-        let payload = to_json(&payload);
+        let payload = to_json(payload);
         if payload.len() > MAX_PAYLOAD_BYTES {
             let length = payload.len();
             return Err(refuse(format!(
@@ -430,18 +438,18 @@ impl Batch<'_> {
             )));
         }
         let vectors = self.checked(vectors, refuse)?;
-        Ok(Put { vectors, payload, expires: expires_at.unwrap_or(0), id })
+        Ok(Put { vectors, payload, expires: expires_at.map_or(0, |at| at.max(1)), id: id.clone() })
     }
 
     /// Vectors by the numbers of their fields.
     fn checked(
         &self,
-        vectors: NamedVectors,
+        vectors: &NamedVectors,
         refuse: impl Fn(String) -> Error,
     ) -> Result<Vec<(u32, Vec<f32>)>, Error> {
         let mut checked = Vec::with_capacity(vectors.len());
         for (name, values) in vectors {
-            let Field { number, config, .. } = self.state.schema.field(&self.state.collection, &name)?;
+            let Field { number, config, .. } = self.state.schema.field(&self.state.collection, name)?;
             let (dim, found) = (config.dim, values.len());
             if found != dim {
                 return Err(refuse(format!("vector {name:?} has {found} values, expected {dim}")));
@@ -452,7 +460,7 @@ impl Batch<'_> {
                     "value {place} of vector {name:?} is {value}, expected a finite number"
                 )));
             }
-            checked.push((*number, rounded(values, config.element)));
+            checked.push((*number, rounded(values.clone(), config.element)));
         }
         checked.sort_unstable_by_key(|vector| vector.0);
         Ok(checked)

@@ -1,6 +1,7 @@
 //! Threads that seal, build graphs and merge for all collections of a database: one each, so that heads never wait for a
 //! merge, nor new points for their graph.
 
+use super::status::{StatusFile, progress_of};
 use crate::{Collection, Error};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -73,6 +74,7 @@ impl Background {
         signal: Arc<Signal>,
         threads: usize,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+        status: StatusFile,
     ) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -93,7 +95,8 @@ impl Background {
         let merge = start(&signal, "vdb-merge", move |collection| {
             Ok(pool.install(|| collection.merge_due())? | collection.pin_if_searched())
         })?;
-        Ok(Self { signal, threads: vec![seal, index, merge] })
+        let tell = start_telling(&signal, status)?;
+        Ok(Self { signal, threads: vec![seal, index, merge, tell] })
     }
 }
 
@@ -129,6 +132,18 @@ fn start(
         }
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::thread)
+}
+
+/// Starts a thread that tells other processes of the work of the others.
+fn start_telling(signal: &Arc<Signal>, mut status: StatusFile) -> Result<JoinHandle<()>, Error> {
+    let signal = Arc::clone(signal);
+    let run = move || {
+        let mut seen = 0;
+        while let Some(collections) = signal.wait(&mut seen) {
+            status.tell(&progress_of(&collections));
+        }
+    };
+    std::thread::Builder::new().name("vdb-status".to_owned()).spawn(run).map_err(Error::thread)
 }
 
 impl Drop for Background {

@@ -1,6 +1,6 @@
 //! Snapshots, clones and archives of collections.
 
-use super::{Catalogue, Database, Slot};
+use super::{Catalogue, Database};
 use crate::{Collection, Error};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl Database {
     }
 
     /// The number of a collection's folder.
-    fn folder_of(&self, name: &str) -> Result<u64, Error> {
+    pub(super) fn folder_of(&self, name: &str) -> Result<u64, Error> {
         let folder = self.state().catalogue.folders.get(name).copied();
         folder.ok_or_else(|| Error::NoSuchCollection { collection: name.to_owned() })
     }
@@ -100,13 +100,5 @@ impl Database {
     /// [`Error::NoSuchCollection`].
     pub fn collection_folder(&self, name: &str) -> Result<PathBuf, Error> {
         Ok(self.folder.join(super::folder_name(self.folder_of(name)?)))
-    }
-
-    /// Whether a collection can be used, or why it cannot.
-    pub fn trouble(&self, name: &str) -> Option<String> {
-        match self.state().slots.get(name) {
-            Some(Slot::Quarantined(reason)) => Some(reason.clone()),
-            _ => None,
-        }
     }
 }

@@ -7,6 +7,8 @@
 mod background;
 mod catalogue;
 mod copies;
+mod damages;
+mod status;
 
 use crate::Error;
 use crate::budget::Budget;
@@ -14,6 +16,8 @@ use crate::collection::{Collection, Settings, Surroundings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
 use background::{Background, Signal};
 use catalogue::Catalogue;
+pub use status::Progress;
+use status::StatusFile;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -234,7 +238,7 @@ impl Database {
             None
         };
         let (number, catalogue) = match store.manifests().current()? {
-            Some((number, content)) => (number, read(folder, number, content)?),
+            Some((number, content)) => (number, Catalogue::decode(&store.manifests().path(number), content)?),
             None if writes => {
                 let catalogue = Catalogue { next: 1, ..Catalogue::default() };
                 (store.manifests().publish(0, &catalogue.encode())?, catalogue)
@@ -259,7 +263,9 @@ impl Database {
         if database.options.background {
             let signal = Arc::clone(&database.signal);
             let background = if writes {
-                Background::start(signal, database.options.threads, Arc::clone(&database.options.clock.0))?
+                let status = StatusFile::new(Arc::clone(&database.options.files), folder);
+                let clock = Arc::clone(&database.options.clock.0);
+                Background::start(signal, database.options.threads, clock, status)?
             } else {
                 Background::start_pinning(signal)?
             };
@@ -330,6 +336,16 @@ impl Database {
     /// The memory budget, and how much of it is taken, in bytes.
     pub fn memory(&self) -> (u64, u64) {
         (self.budget.bytes(), self.budget.taken())
+    }
+
+    /// What is being done in the background: by this database, or, where it was opened to read only, by the writer in another
+    /// process, as of a second ago or so. Nothing when there is no telling.
+    pub fn progress(&self) -> Vec<Progress> {
+        if self.lock.is_some() {
+            status::progress_of(&self.open_ones())
+        } else {
+            status::read(&*self.options.files, &self.folder)
+        }
     }
 
     /// The names of the collections, of those put aside, too.
@@ -455,7 +471,7 @@ impl Database {
             if let Some((number, content)) = self.store.manifests().current()?
                 && number != state.number
             {
-                let catalogue = read(&self.folder, number, content)?;
+                let catalogue = Catalogue::decode(&self.store.manifests().path(number), content)?;
                 let (folders, slots) = (&catalogue.folders, &state.catalogue.folders);
                 let replaced: Vec<String> = slots
                     .iter()
@@ -521,8 +537,4 @@ impl Drop for Database {
         self.end_background();
         self.open_ones().iter().for_each(|collection| collection.close());
     }
-}
-
-fn read(folder: &Path, number: u64, content: vdb_storage::Region) -> Result<Catalogue, Error> {
-    Catalogue::decode(&folder.join(format!("manifest-{number}")), content)
 }

@@ -4,9 +4,11 @@
 //! or none. A field's graph is over the same rows. Opening looks at lengths only; what a damaged file may hold is checked
 //! when it is used, and [`Segment::verify`] checks all of it.
 
+mod damages;
 mod ids;
 mod payloads;
 
+pub(crate) use damages::damages_of;
 pub use ids::{IdTable, write_ids};
 pub(crate) use payloads::{Payloads, parse, to_json};
 
@@ -83,7 +85,7 @@ pub(crate) struct Content<'a> {
 /// Writes a segment, durably.
 pub(crate) fn write(blobs: &dyn Blobs, number: u64, content: &Content<'_>) -> Result<(), Error> {
     let name = blob_name(number);
-    let path = PathBuf::from(&name);
+    let path = blobs.path(&name);
     let io = |error| Error::from(StorageError::io(&path)(error));
     let mut blob = blobs.create(&name)?;
     {
@@ -151,7 +153,7 @@ impl Segment {
     /// Independent of the number of rows, but for a bit a row.
     pub(crate) fn open(blobs: &dyn Blobs, number: u64, schema: &Schema) -> Result<Self, Error> {
         let name = blob_name(number);
-        let path = PathBuf::from(&name);
+        let path = blobs.path(&name);
         Self::from_region(path, number, blobs.open(&name)?.map()?, schema)
     }
 
@@ -287,19 +289,6 @@ impl Segment {
     /// Whether any field has a graph.
     pub(crate) fn has_graph(&self) -> bool {
         self.fields.iter().any(|field| field.hnsw.is_some())
-    }
-
-    /// Checks every checksum, every id and payload, and every link.
-    ///
-    /// # Errors
-    /// What is damaged.
-    pub(crate) fn verify(&self) -> Result<(), Error> {
-        self.container.verify_in_place()?;
-        self.ids.verify()?;
-        for row in 0..self.rows() as u32 {
-            self.payloads.payload(row)?;
-        }
-        self.fields.iter().try_for_each(|field| self.verify_graph(field))
     }
 
     /// Checks every link of a field's graph, if it has one.

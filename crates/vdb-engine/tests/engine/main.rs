@@ -7,11 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod crash;
+mod damages;
 mod faults;
 mod golden;
 mod kill;
+mod merges;
 mod model;
 mod oracle;
+mod points;
+mod progress;
 mod pulse;
 mod readers;
 mod story;

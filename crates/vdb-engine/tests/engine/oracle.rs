@@ -86,7 +86,12 @@ impl Model {
 
     /// Does the operations, all or none; gives how many did nothing.
     pub(crate) fn write(&mut self, operations: &[Operation<'_>]) -> Result<usize, Refusal> {
-        let mut next = Model { version: self.version + 1, ..self.clone() };
+        self.write_as(self.version + 1, operations)
+    }
+
+    /// The same as a version of which numbers before may have been left out.
+    pub(crate) fn write_as(&mut self, version: u64, operations: &[Operation<'_>]) -> Result<usize, Refusal> {
+        let mut next = Model { version, ..self.clone() };
         let mut skipped = 0;
         for operation in operations {
             skipped += usize::from(!next.operate(operation)?);
@@ -167,6 +172,7 @@ impl Model {
             config.element.encode(values, &mut bytes);
             config.element.decode(&bytes, values);
         }
+        point.expires_at = point.expires_at.map(|at| at.max(1));
         let stored = StoredPoint { version: self.version, point };
         self.points.insert(stored.point.id.clone(), Arc::new(stored));
         Ok(())

@@ -163,7 +163,8 @@ impl Workload {
     }
 
     pub(crate) fn time(&mut self) -> Option<u64> {
-        self.chance(0.2).then(|| self.rng.random_range(1..1_000))
+        let any = |work: &mut Self| if work.chance(0.1) { 0 } else { work.rng.random_range(1..1_000) };
+        self.chance(0.2).then(|| any(self))
     }
 
     /// A point that can be taken in.

@@ -6,7 +6,7 @@ use crate::codec::Encode;
 use crate::{Backend, ContainerWriter, Durability, Memory, StorageError};
 use proptest::prelude::*;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Blobs = Vec<(String, Vec<u8>)>;
 type Log = Vec<(SeqNo, Vec<u8>)>;
@@ -377,6 +377,10 @@ impl crate::Blobs for Endless {
 
     fn open(&self, _: &str) -> Result<Box<dyn crate::Blob>, StorageError> {
         Ok(Box::new(Endless))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(name)
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {

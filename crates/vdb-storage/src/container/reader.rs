@@ -96,6 +96,11 @@ impl ContainerReader<Cursor<Region>> {
     pub fn verify_in_place(&self) -> Result<(), StorageError> {
         self.entries.iter().try_for_each(|entry| self.verified_in_place(&entry.name).map(|_| ()))
     }
+
+    /// Compares the checksums of all sections: an error for each that is damaged, in the order of the file.
+    pub fn damages_in_place(&self) -> Vec<StorageError> {
+        self.entries.iter().filter_map(|entry| self.verified_in_place(&entry.name).err()).collect()
+    }
 }
 
 impl<R: Read + Seek> ContainerReader<R> {

@@ -14,7 +14,7 @@ const PREFIX: &str = "blob-";
 impl LocalDir {
     pub(super) fn blob_path(&self, name: &str) -> Result<PathBuf, StorageError> {
         check_blob_name(name)?;
-        Ok(self.folder.join(format!("{PREFIX}{name}")))
+        Ok(Blobs::path(self, name))
     }
 }
 
@@ -37,6 +37,10 @@ impl Blobs for LocalDir {
         let file = self.files.open(&path).map_err(StorageError::io(&path))?;
         let length = file.length().map_err(StorageError::io(&path))?;
         Ok(Box::new(LocalBlob { file, path, length }))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{name}"))
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {

@@ -46,6 +46,10 @@ impl Manifests for LocalDir {
         Ok(Region::from(&read.map_err(StorageError::io(&path))?[..]))
     }
 
+    fn path(&self, number: u64) -> PathBuf {
+        self.manifest_path(number)
+    }
+
     fn numbers(&self) -> Result<Vec<u64>, StorageError> {
         Ok(numbered(&self.names()?, PREFIX))
     }

@@ -9,19 +9,18 @@ pub(crate) fn check(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<()>
     let database = open_to_read(&args.db)?;
     let (names, mut damages) = (database.names(), 0);
     for name in &names {
-        let collection = match database.collection(name) {
-            Ok(collection) => collection,
-            Err(error) => {
-                damages += 1;
-                writeln!(out, "damaged: {error}")?;
-                continue;
-            }
-        };
-        let found = collection.damages();
+        let found = database.damages(name)?;
         for error in &found {
             writeln!(out, "damaged: collection {name:?}: {error}")?;
         }
         damages += found.len();
+        let collection = match database.collection(name) {
+            Ok(collection) => collection,
+            Err(error) => {
+                writeln!(out, "{error}")?;
+                continue;
+            }
+        };
         if let Some(tail) = collection.torn_tail() {
             writeln!(out, "collection {name:?}: {tail}: nothing acknowledged is lost")?;
         }

@@ -20,6 +20,19 @@ struct Vector {
 }
 
 #[derive(Serialize)]
+struct Job {
+    /// `merge`, or `index` for a first graph.
+    kind: &'static str,
+    points: usize,
+    linked: usize,
+    to_link: usize,
+    seconds: f64,
+    linked_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+}
+
+#[derive(Serialize)]
 #[serde(untagged)]
 enum Info {
     Usable {
@@ -34,6 +47,8 @@ enum Info {
         head_points: usize,
         dead_rows: usize,
         bytes_on_disk: u64,
+        /// What the writer does in the background.
+        jobs: Vec<Job>,
         /// `complete`, or `partial` while points are compared one by one because no graph covers them yet.
         index_state: &'static str,
     },
@@ -75,6 +90,16 @@ fn of_collection(database: &Database, name: &str) -> anyhow::Result<Info> {
         found => found?,
     };
     let info = found.info();
+    let own = database.progress().into_iter().filter(|progress| progress.collection == name);
+    let jobs = own.map(|progress| Job {
+        kind: progress.kind.name(),
+        points: progress.points,
+        linked: progress.linked,
+        to_link: progress.to_link,
+        seconds: progress.seconds,
+        linked_per_second: progress.per_second(),
+        seconds_left: progress.seconds_left(),
+    });
     let is_complete = info.indexed_points == info.points;
     Ok(Info::Usable {
         collection,
@@ -87,6 +112,7 @@ fn of_collection(database: &Database, name: &str) -> anyhow::Result<Info> {
         head_points: info.head_points,
         dead_rows: info.dead_rows,
         bytes_on_disk,
+        jobs: jobs.collect(),
         index_state: if is_complete { "complete" } else { "partial" },
     })
 }
@@ -117,6 +143,7 @@ fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
             head_points,
             dead_rows,
             bytes_on_disk,
+            jobs,
             index_state,
         } => {
             let megabytes = *bytes_on_disk as f64 / 1e6;
@@ -129,7 +156,15 @@ fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
                 "  {segments} segments, {indexed_segments} with a graph; {head_points} points in the log only, {dead_rows} \
                  dead rows"
             )?;
-            writeln!(out, "  index {index_state}: {indexed_points} of {points} points")
+            writeln!(out, "  index {index_state}: {indexed_points} of {points} points")?;
+            for Job { kind, points, linked, to_link, linked_per_second, seconds_left, .. } in jobs {
+                let left = seconds_left.map_or(String::new(), |seconds| format!(", {seconds:.0} s left"));
+                writeln!(
+                    out,
+                    "  {kind} of {points} points: {linked} of {to_link} linked, {linked_per_second:.0} a second{left}"
+                )?;
+            }
+            Ok(())
         }
     }
 }
