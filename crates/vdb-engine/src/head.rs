@@ -1,4 +1,5 @@
-//! The points written since the last sealing, in memory. They are searched exactly.
+//! The points written since the last sealing, in memory. They are searched exactly, but for those that were given a graph
+//! already.
 //!
 //! A point has a *row*: how many points came into this head before it. Rows are never used again; a point that is replaced
 //! or deleted leaves its row. A [`HeadView`] is the head as it was at some time and never changes; it shares rows and
@@ -14,7 +15,7 @@ use crate::record::Put;
 use crate::schema::{Field, Schema};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use vdb_index::{Answer, BitSet, RecentRows, Request};
+use vdb_index::{Answer, BitSet, Hnsw, Reach, RecentRows, Request, Vectors};
 
 /// Points of a block, which is copied when a point comes in behind a view.
 const BLOCK_POINTS: usize = 256;
@@ -50,6 +51,19 @@ pub(crate) struct HeadView {
     ids: Arc<RwLock<Rows>>,
     /// Whether some point was to expire.
     expiring: bool,
+    /// Over the first rows, those that were linked; of each field that is to have one.
+    graphs: Vec<(u32, Arc<HeadGraph>)>,
+    /// How many of the rows those are, and for each field the place of the first row behind them.
+    linked: u32,
+    linked_places: Vec<(u32, u64)>,
+}
+
+/// A graph over the first rows of a head. Rows of points that are gone stay in it.
+#[derive(Debug)]
+pub(crate) struct HeadGraph {
+    pub(crate) vectors: Vectors,
+    pub(crate) hnsw: Hnsw,
+    pub(crate) _reserved: Reserved,
 }
 
 /// The head, for the one writer.
@@ -110,10 +124,45 @@ impl HeadView {
         self.fields.iter().find(|own| own.0 == field).map_or(0, |own| own.1.live())
     }
 
-    /// The nearest rows, exactly; `None` when there is no vector of the field.
-    pub(crate) fn search(&self, field: u32, request: &Request<'_>) -> Option<Answer> {
-        let (_, rows) = self.fields.iter().find(|own| own.0 == field)?;
-        Some(rows.search(request))
+    /// The nearest rows: of those that are linked as far as `reach` goes, of the others exactly. One answer for each kind that
+    /// there are rows of.
+    pub(crate) fn search(&self, field: u32, request: &Request<'_>, reach: Reach) -> Vec<Answer> {
+        let Some((_, rows)) = self.fields.iter().find(|own| own.0 == field) else { return Vec::new() };
+        let graph = self.graph(field).filter(|_| reach != Reach::Recall(1.0));
+        let Some(graph) = graph else { return vec![rows.search(request)] };
+        let left = graph.vectors.live().intersection(request.allowed.unwrap_or(&self.live));
+        let among = Request { allowed: Some(&left), ..*request };
+        let linked = graph.hnsw.search_among(&graph.vectors, &among, &left, reach);
+        let place = self.linked_places.iter().find(|own| own.0 == field).map_or(0, |own| own.1);
+        vec![linked, rows.search_from(place, request)]
+    }
+
+    /// Whether it is of the same head.
+    pub(crate) fn is_same(&self, other: &HeadView) -> bool {
+        Arc::ptr_eq(&self.ids, &other.ids)
+    }
+
+    /// The graph of a field.
+    pub(crate) fn graph(&self, field: u32) -> Option<&HeadGraph> {
+        self.graphs.iter().find(|own| own.0 == field).map(|own| &*own.1)
+    }
+
+    /// Rows that were linked, and that were not.
+    pub(crate) fn linked(&self) -> u32 {
+        self.linked
+    }
+
+    pub(crate) fn unlinked(&self) -> usize {
+        self.len().min((self.rows - self.linked) as usize)
+    }
+
+    /// The same with the graphs of a later or earlier view of the same head, as far as they are over rows of this one.
+    pub(crate) fn with_graphs_of(&self, other: &HeadView) -> HeadView {
+        if other.linked > self.rows {
+            return self.clone();
+        }
+        let (graphs, linked_places) = (other.graphs.clone(), other.linked_places.clone());
+        HeadView { graphs, linked: other.linked, linked_places, ..self.clone() }
     }
 }
 
@@ -126,6 +175,9 @@ impl Head {
             live: Arc::default(),
             ids: Arc::default(),
             expiring: false,
+            graphs: Vec::new(),
+            linked: 0,
+            linked_places: Vec::new(),
         };
         Self { now, reserved: Reserved::nothing(budget) }
     }
@@ -194,6 +246,20 @@ impl Head {
         }
         Arc::make_mut(&mut self.now.live).remove(row);
         true
+    }
+
+    /// The head as it is now, whose rows stay apart from those that come, so that they can be left out of a search.
+    pub(crate) fn begin_linking(&mut self) -> HeadView {
+        let places = self.now.fields.iter_mut().map(|own| (own.0, own.1.seal()));
+        let linked_places = places.collect();
+        HeadView { linked_places, ..self.view() }
+    }
+
+    /// Takes graphs over all rows that there were when the linking began.
+    pub(crate) fn end_linking(&mut self, begun: &HeadView, graphs: Vec<(u32, Arc<HeadGraph>)>) {
+        self.now.graphs = graphs;
+        self.now.linked = begun.rows;
+        self.now.linked_places.clone_from(&begun.linked_places);
     }
 
     /// After the last [`put`](Self::put) of a batch.

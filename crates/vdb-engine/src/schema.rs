@@ -147,6 +147,11 @@ impl Schema {
         })
     }
 
+    /// Whether some field is to have a graph.
+    pub(crate) fn has_graphs(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.config.index, FieldIndex::Hnsw(_)))
+    }
+
     /// The field of a number, unless it was dropped.
     pub(crate) fn by_number(&self, number: u32) -> Option<&Field> {
         self.fields.iter().find(|field| field.number == number)

@@ -341,13 +341,14 @@ impl View {
                 tie_break: &tie_break,
                 ..Request::new(search.query, search.k)
             };
-            let Some(of_head) = head.search(field.number, &request) else { continue };
-            answer.add(&of_head);
-            found.extend(of_head.hits.into_iter().map(|hit| Found {
-                distance: hit.distance,
-                id: head.point(hit.offset).id.clone(),
-                place: Place::Head(number, hit.offset),
-            }));
+            for of_head in head.search(field.number, &request, reach(search.effort)) {
+                answer.add(&of_head);
+                found.extend(of_head.hits.into_iter().map(|hit| Found {
+                    distance: hit.distance,
+                    id: head.point(hit.offset).id.clone(),
+                    place: Place::Head(number, hit.offset),
+                }));
+            }
         }
         found.sort_unstable_by(|a, b| a.distance.cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
         found.truncate(search.k);
@@ -434,14 +435,19 @@ impl View {
     }
 }
 
-/// The nearest matching rows of a segment.
-fn search_part(own: &SegmentField, request: &Request<'_>, matching: &BitSet, effort: Effort) -> Answer {
-    let reach = match effort {
+/// How far walks go.
+fn reach(effort: Effort) -> Reach {
+    match effort {
         Effort::Default => Reach::Recall(TARGET_RECALL),
         Effort::Exact => Reach::Recall(1.0),
         Effort::EfSearch(ef) => Reach::Beam(ef),
         Effort::TargetRecall(target) => Reach::Recall(target),
-    };
+    }
+}
+
+/// The nearest matching rows of a segment.
+fn search_part(own: &SegmentField, request: &Request<'_>, matching: &BitSet, effort: Effort) -> Answer {
+    let reach = reach(effort);
     match &own.hnsw {
         Some(hnsw) if reach != Reach::Recall(1.0) => {
             hnsw.search_among(&own.vectors, request, matching, reach)

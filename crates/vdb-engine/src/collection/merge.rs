@@ -109,6 +109,11 @@ impl Plan {
     }
 }
 
+/// The parameters of a graph that only serves for the moment.
+pub(super) fn provisional(params: HnswParams) -> HnswParams {
+    HnswParams { ef_construction: params.ef_construction.min(PROVISIONAL_EF), ..params }
+}
+
 /// Whether a segment's graphs only serve for the moment.
 fn is_provisional(part: &LivePart, schema: &Schema) -> bool {
     part.segment.fields.iter().any(|own| {
@@ -236,6 +241,8 @@ impl Collection {
     /// As [`maintain`](Self::maintain).
     pub fn optimize(&self) -> Result<(), Error> {
         self.seal()?;
+        // Who searches meanwhile is not to compare these points one by one all the time.
+        while self.is_searched_lately() && self.index_due()? {}
         let _turns = (lock(&self.merging), lock(&self.indexing));
         self.merge_by(|free, state| {
             let is_clean = |part: &LivePart| part.segment.rows() == part.mask.current().count();
@@ -432,12 +439,7 @@ impl Collection {
                     hnsw
                 }
                 _ => {
-                    let ef_construction = if plan.is_provisional {
-                        params.ef_construction.min(PROVISIONAL_EF)
-                    } else {
-                        params.ef_construction
-                    };
-                    let mut hnsw = Hnsw::new(HnswParams { ef_construction, ..params });
+                    let mut hnsw = Hnsw::new(if plan.is_provisional { provisional(params) } else { params });
                     let rows: Vec<u32> = vectors.live().iter().collect();
                     is_whole &= hnsw.insert_while(&vectors, &rows, &mut goes_on);
                     hnsw

@@ -16,12 +16,13 @@
 //! freezes the head, and a merge, which leaves out what was replaced when it began, publishes only when a head with what
 //! replaced it has been sealed.
 //!
-//! Order of locks: gate, merging, indexing, sealing, manifest, state, commits.
+//! Order of locks: gate, merging, indexing, sealing, linking, manifest, state, commits.
 
 mod commits;
 mod damages;
 mod erase;
 mod expiry;
+mod link;
 mod merge;
 mod pinning;
 mod retention;
@@ -44,9 +45,9 @@ use arc_swap::ArcSwap;
 use commits::Commits;
 use state::{Resolved, State};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError, TornTail};
 
 /// How long a writer that waits for room sleeps at most before it looks again.
@@ -104,6 +105,10 @@ pub struct Written {
     pub version: u64,
     /// Operations that did nothing: their condition did not hold, or there was no point to delete.
     pub skipped: usize,
+    /// How long it was held back on purpose: until there was room for more points without a graph, or in memory.
+    pub held_back: Duration,
+    /// How long it waited for the log, which syncs it to disk where the durability asks for that.
+    pub logged: Duration,
 }
 
 /// What a collection holds.
@@ -155,6 +160,7 @@ pub struct Collection {
     commits: Commits,
     published: ArcSwap<View>,
     sealing: Mutex<()>,
+    linking: Mutex<()>,
     indexing: Mutex<()>,
     merging: Mutex<()>,
     /// Segments that merges have.
@@ -174,8 +180,9 @@ pub struct Collection {
     is_closing: AtomicBool,
     /// The database was closed; what is here can be read still.
     closed: AtomicBool,
-    /// Whether anybody has searched; nothing is pinned before.
-    searched: AtomicBool,
+    opened: Instant,
+    /// When somebody last searched, in milliseconds since it was opened; 0 for never.
+    last_search_ms: AtomicU64,
 }
 
 /// What a collection has of its database.
@@ -251,6 +258,7 @@ impl Collection {
             commits: Commits::default(),
             published,
             sealing: Mutex::default(),
+            linking: Mutex::default(),
             indexing: Mutex::default(),
             merging: Mutex::default(),
             in_use: Mutex::default(),
@@ -263,7 +271,8 @@ impl Collection {
             dropped: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            searched: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_search_ms: AtomicU64::new(0),
             backend,
         };
         if writes {
@@ -287,10 +296,7 @@ impl Collection {
     /// # Errors
     /// As [`View::search`].
     pub fn search(&self, search: &Search<'_>) -> Result<SearchAnswer, Error> {
-        if !self.searched.load(Ordering::Relaxed) {
-            self.searched.store(true, Ordering::Relaxed);
-            (self.wake.0)();
-        }
+        self.note_search();
         self.published.load().search(search)
     }
 
@@ -322,8 +328,10 @@ impl Collection {
     pub fn write(&self, operations: Vec<Operation<'_>>, durability: Durability) -> Result<Written, Error> {
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let log = self.log()?;
+        let began = Instant::now();
         self.wait_for_room(operations.len())?;
-        let (mut state, resolved, reserved) = self.resolve(&operations)?;
+        let mut held_back = began.elapsed();
+        let (mut state, resolved, reserved) = self.resolve(&operations, &mut held_back)?;
         let skipped = resolved.skipped;
         let (seq, view) = if resolved.effects.is_empty() {
             // What was found may not be durable yet.
@@ -340,7 +348,9 @@ impl Collection {
         };
         let is_full = self.is_seal_due(&state);
         drop(state);
+        let began = Instant::now();
         self.commit(seq, durability)?;
+        let logged = began.elapsed();
         self.publish(view)?;
         if durability == Durability::Interval {
             self.unsynced.store(true, Ordering::Relaxed);
@@ -349,14 +359,15 @@ impl Collection {
             // This write is done; what fails is tried again with the next one, which is told.
             let _ = self.make_room_soon();
         }
-        Ok(Written { version: seq.0, skipped })
+        Ok(Written { version: seq.0, skipped, held_back, logged })
     }
 
-    /// What operations come to, with the memory that it takes. Where that has to be made first and points have changed meanwhile,
-    /// they are resolved again.
+    /// What operations come to, with the memory that it takes; a wait for that memory is added to `held_back`. Where points
+    /// have changed meanwhile, they are resolved again.
     fn resolve(
         &self,
         operations: &[Operation<'_>],
+        held_back: &mut Duration,
     ) -> Result<(MutexGuard<'_, State>, Resolved, Reserved), Error> {
         let log = self.log()?;
         let state = self.state()?;
@@ -368,7 +379,9 @@ impl Collection {
         // What is sealed takes no memory.
         let (version, epoch, schema) = (resolved.version, state.epoch, Arc::clone(&state.schema));
         drop(state);
+        let began = Instant::now();
         self.seal()?;
+        *held_back += began.elapsed();
         let state = self.state()?;
         let is_same = (log.next(), state.epoch) == (version, epoch) && Arc::ptr_eq(&state.schema, &schema);
         let resolved = if is_same { resolved } else { state.resolve(log.next(), operations)? };

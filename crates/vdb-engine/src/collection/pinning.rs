@@ -4,7 +4,6 @@ use super::{Collection, lock};
 use crate::Error;
 use crate::segment::Segment;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Collection {
     /// Copies what walks of graphs read most into memory, on huge pages where the system grants them, as far as the memory budget
@@ -23,7 +22,7 @@ impl Collection {
 
     /// As [`pin`](Self::pin), once somebody has searched.
     pub(crate) fn pin_if_searched(&self) -> bool {
-        self.searched.load(Ordering::Relaxed) && self.pin()
+        self.is_searched() && self.pin()
     }
 
     /// Lets go of what is pinned, as soon as nobody searches it.

@@ -10,12 +10,16 @@ use crate::segment::{Content, Segment, write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use vdb_index::Vectors;
+use vdb_index::{Hnsw, Vectors};
 use vdb_storage::SeqNo;
 
 /// A writer is slowed down to about so many points a second when half of the points that may be without a graph are, and less
 /// before it is stopped.
 const INDEXED_A_SECOND: f64 = 10_000.0;
+/// While somebody searches, writers are slowed down from so many points without a graph on, more and more, to a quarter of
+/// that pace.
+const MOST_UNLINKED: usize = 2_048;
+const MOST_EXCESS: f64 = 4.0;
 
 impl Collection {
     /// Whether the head has become too large.
@@ -46,9 +50,11 @@ impl Collection {
             let state = self.lock_state();
             let is_behind = state.heads.len() > 1 && self.is_seal_due(&state);
             let unindexed = state.unindexed(&self.settings);
+            let is_linked = state.schema.has_graphs() && self.is_searched_lately();
+            let from = if is_linked { MOST_UNLINKED.min(most / 2) } else { most / 2 };
             // Nobody makes room when the database is being closed, which waits for writers.
             let is_full = (is_behind || unindexed >= most) && !self.is_closing.load(Ordering::Relaxed);
-            if !is_full && (slept || unindexed < most / 2) {
+            if !is_full && (slept || unindexed < from) {
                 return Ok(());
             }
             if !self.background.load(Ordering::Relaxed) {
@@ -64,7 +70,8 @@ impl Collection {
             } else {
                 drop(state);
                 slept = true;
-                let excess = (unindexed - most / 2) as f64 / (most - most / 2).max(1) as f64;
+                let excess = (unindexed - from) as f64 / from.max(1) as f64;
+                let excess = excess.min(MOST_EXCESS);
                 std::thread::sleep(Duration::from_secs_f64(excess * points as f64 / INDEXED_A_SECOND));
             }
             if let Some(trouble) = lock(&self.trouble).take() {
@@ -114,6 +121,7 @@ impl Collection {
         drop(state);
         // The manifest will hold all records up to this one, so all of them must have become something.
         self.commit(upto, Durability::Sync)?;
+        let head = self.linked(head, &schema)?;
         let number = (head.len() > 0).then(|| self.take_blob_number());
         let written = number.map_or(Ok(()), |number| self.write_head(number, &head, &schema));
         let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number));
@@ -133,8 +141,7 @@ impl Collection {
         let expires: Vec<u64> = points().map(|point| point.expires).collect();
         let payload_lengths: Vec<u32> = points().map(|point| point.payload.len() as u32).collect();
         let fields = schema.fields.iter().filter(|field| head.vectors(field.number) > 0);
-        let fields: Vec<_> =
-            fields.map(|field| (field.number, vectors_of(head, &rows, field), None)).collect();
+        let fields: Vec<_> = fields.map(|field| self.sealed_field(head, &rows, field)).collect();
         let content = Content {
             ids: &ids,
             versions: &versions,
@@ -144,6 +151,25 @@ impl Collection {
             fields: &fields,
         };
         write(self.backend.blobs(), number, &content)
+    }
+
+    /// The vectors of a field, with the graph that the head has for them if it is over all of them.
+    fn sealed_field(&self, head: &HeadView, rows: &[u32], field: &Field) -> (u32, Vectors, Option<Hnsw>) {
+        let vectors = vectors_of(head, rows, field);
+        let graph = head.graph(field.number).filter(|graph| {
+            graph.vectors.len() == head.rows() as usize
+                && vectors.live().count() >= self.settings.least_graph_rows
+        });
+        let hnsw = graph.map(|graph| {
+            if rows.len() == graph.vectors.len() && graph.hnsw.live_count() == vectors.live().count() {
+                return graph.hnsw.clone();
+            }
+            // Some are gone, so rows have other numbers in the segment.
+            let mut hnsw = Hnsw::new(*graph.hnsw.params());
+            hnsw.insert(&vectors, &vectors.live().iter().collect::<Vec<u32>>());
+            hnsw
+        });
+        (field.number, vectors, hnsw)
     }
 
     fn finish_seal(

@@ -220,7 +220,7 @@ impl State {
 
     /// Points that no graph covers, of the fields that are to have one.
     pub(super) fn unindexed(&self, settings: &Settings) -> usize {
-        let heads: usize = self.heads.iter().map(|head| head.now().len()).sum();
+        let heads: usize = self.heads.iter().map(|head| head.now().unlinked()).sum();
         let bare = self
             .parts
             .iter()

@@ -76,24 +76,28 @@ impl Background {
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
         status: StatusFile,
     ) -> Result<Self, Error> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|number| format!("vdb-merge-{number}"))
-            .start_handler(|_| yield_to_searches())
-            .build()
-            .map_err(|error| Error::thread(std::io::Error::other(error)))?;
+        // A pool each: in one for all, a thread that waits for a step of its own work takes up other work, and a graph of a few
+        // points, which writers wait for, is done only when a merge is.
+        let pool = |name: &'static str| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(move |number| format!("{name}-{number}"))
+                .start_handler(|_| yield_to_searches())
+                .build()
+                .map_err(|error| Error::thread(std::io::Error::other(error)))
+        };
+        let (of_seal, of_index, of_merge) = (pool("vdb-seal")?, pool("vdb-index")?, pool("vdb-merge")?);
         let seal = start(&signal, "vdb-seal", move |collection| {
             // In this order: a write may wait for the head to be sealed, which nobody else does.
-            let sealed = collection.seal_due()?;
+            let sealed = of_seal.install(|| collection.seal_due())?;
             collection.expire(clock())?;
             Ok(sealed)
         })?;
-        let pool = Arc::new(pool);
-        let of_index = Arc::clone(&pool);
-        let index =
-            start(&signal, "vdb-index", move |collection| of_index.install(|| collection.index_due()))?;
+        let index = start(&signal, "vdb-index", move |collection| {
+            of_index.install(|| Ok(collection.link_due()? | collection.index_due()?))
+        })?;
         let merge = start(&signal, "vdb-merge", move |collection| {
-            Ok(pool.install(|| collection.merge_due())? | collection.pin_if_searched())
+            Ok(of_merge.install(|| collection.merge_due())? | collection.pin_if_searched())
         })?;
         let tell = start_telling(&signal, status)?;
         Ok(Self { signal, threads: vec![seal, index, merge, tell] })

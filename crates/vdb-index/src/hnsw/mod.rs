@@ -318,7 +318,7 @@ impl Hnsw {
     }
 
     /// Nodes that can be hits.
-    pub(crate) fn live_count(&self) -> usize {
+    pub fn live_count(&self) -> usize {
         self.nodes.count() - self.dead.count()
     }
 

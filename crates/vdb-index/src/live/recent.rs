@@ -132,7 +132,7 @@ impl Recent {
     }
 
     /// From now on what is here stays apart from what comes. Gives the place of the next row.
-    pub(super) fn seal(&mut self) -> u64 {
+    pub fn seal(&mut self) -> u64 {
         self.sealed = self.next;
         self.next
     }
@@ -203,6 +203,18 @@ impl Recent {
     pub fn search(&self, request: &Request<'_>) -> Answer {
         let mut top = TopK::new(request.k, request.tie_break);
         let distance_computations = self.search_into(request, &mut top);
+        Answer { hits: top.into_sorted(), exact: true, distance_computations, ..Answer::default() }
+    }
+
+    /// As [`search`](Self::search), of the rows from `place` on, at which they were [kept apart](Self::seal).
+    ///
+    /// # Panics
+    /// When the query has another dimension.
+    pub fn search_from(&self, place: u64, request: &Request<'_>) -> Answer {
+        let mut top = TopK::new(request.k, request.tie_break);
+        let first = self.blocks.partition_point(|block| block.first < place);
+        let distance_computations =
+            self.blocks[first..].iter().map(|block| block.search(request, &mut top)).sum();
         Answer { hits: top.into_sorted(), exact: true, distance_computations, ..Answer::default() }
     }
 
