@@ -351,6 +351,16 @@ pub(crate) struct EmbeddedArgs {
     /// Shortest time to search with a setting, in seconds, over all queries once at least
     #[arg(long, default_value_t = 1.0)]
     pub(crate) seconds: f64,
+    /// Write only so many rows of the base, and leave the second half out, for the true neighbours are among all rows
+    #[arg(long)]
+    pub(crate) rows: Option<u64>,
+    /// A thread searches while points are written, while the rest is indexed, and afterwards, and each write is timed
+    #[arg(long)]
+    pub(crate) probe: bool,
+    /// Then so many points a second are written beside that thread, for twenty times `--seconds`: the next rows of the base, or
+    /// the first ones again; it does not search before everything is indexed
+    #[arg(long, requires = "probe")]
+    pub(crate) paced: Option<f64>,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
     /// Print one JSON object per phase and setting

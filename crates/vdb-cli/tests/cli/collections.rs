@@ -522,6 +522,26 @@ fn the_benchmark_prints_every_phase() {
     folder.write("full/file", "something");
     folder.run("bench embedded --data sets --set small --dir full").failure(&["full", "something else"]);
     assert!(folder.path("full/file").exists());
+    let rows =
+        folder.run("bench embedded --data sets --set small --batch 100 --seconds 0.02 --probe --json").json();
+    let phases = rows.iter().map(|row| (row["phase"].as_str().unwrap(), row["while"].as_str()));
+    let phases: Vec<_> = phases.filter(|(phase, _)| *phase != "search").collect();
+    assert_eq!(phases.first(), Some(&("ingest", None)));
+    assert_eq!(phases[phases.len() - 2..], [("probe", Some("idle")), ("open", None)]);
+    let probe = "bench embedded --data sets --set small --rows 500 --batch 100 --seconds 0.02 --probe --paced 5000 --json";
+    let rows = folder.run(probe).json();
+    let phases: Vec<_> = rows.iter().map(|row| row["while"].as_str()).collect();
+    assert_eq!(
+        (rows[0]["points"].as_u64(), &phases[..]),
+        (Some(500), &[None, Some("idle"), Some("paced")][..])
+    );
+    // Ten batches a second for 0.4 seconds, of 500 points each, which go around the 2,000 rows.
+    assert_eq!(rows[2]["writes"], 4);
+    for row in &rows[1..] {
+        assert!(number(row, "searches") > 0.0 && number(row, "p50_us") <= number(row, "max_us"), "{row}");
+    }
+    let parts = ["held_max_ms", "logged_max_ms", "own_max_ms"].map(|part| number(&rows[2], part));
+    assert!(parts.iter().all(|part| *part <= number(&rows[2], "write_max_ms")), "{}", rows[2]);
     let text = folder.run("bench embedded --data sets --set small --seconds 0").success();
     assert!(text.starts_with("ingest ") && text.contains("\nopen ") && text.contains("\nsearch "), "{text}");
 }

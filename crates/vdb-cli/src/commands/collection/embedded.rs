@@ -4,9 +4,10 @@
 //! The phases and their figures are those that embedded databases of others are measured by: `ingest` (seconds to write all,
 //! seconds until everything is indexed and the database closed, peak memory of the process, disk), `open`, `search` and, with
 //! `--filters`, `filter`. A neighbour counts as found by its id. Filters are evaluated on the payload of every point in each
-//! search.
+//! search. `--probe` adds a line for each phase of searches beside the ingest, see [`probe`].
 
 use super::folder_size;
+use super::probe::{self, Phase, Probe, Writes};
 use crate::args::EmbeddedArgs;
 use crate::dataset::DataSet;
 use crate::formats::{GroundTruth, Matrix, PointReader};
@@ -21,10 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vdb_engine::{Collection, CollectionConfig, Database, Effort, Payload, PointId, Search};
+use vdb_engine::{Collection, CollectionConfig, Database, Effort, Payload, Point, PointId, Search};
 
 const COLLECTION: &str = "bench";
-const K: usize = 10;
+pub(super) const K: usize = 10;
 const EF_SEARCH: [usize; 7] = [10, 16, 32, 64, 128, 256, 512];
 const TARGET_RECALL: [f64; 2] = [0.95, 0.99];
 /// The beam width of the first queries, which are not measured but for the very first.
@@ -57,9 +58,10 @@ pub(crate) fn embedded(args: &EmbeddedArgs, out: &mut dyn Write) -> anyhow::Resu
         set.filters()?;
     }
     let (folder, _temporary) = folder(args)?;
-    ingest(args, &set, &folder, out)?;
+    ingest(args, &set, &folder, shortest, out)?;
     out.flush()?;
-    run_reopened(args, &folder)
+    // The true neighbours are among the rows of the base, all of them and no others.
+    if args.rows.is_some() || args.paced.is_some() { Ok(()) } else { run_reopened(args, &folder) }
 }
 
 /// The folder of the database, and what removes it at the end unless it was named.
@@ -78,35 +80,95 @@ fn folder(args: &EmbeddedArgs) -> anyhow::Result<(PathBuf, Option<tempfile::Temp
     Ok((folder.clone(), None))
 }
 
-fn ingest(args: &EmbeddedArgs, set: &DataSet, folder: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut base = PointReader::open(&set.path("base")?)?;
-    let mut payloads = args.filters.then(|| payloads(&set.payload())).transpose()?;
-    let bar = progress::bytes("ingesting", base.bytes_total());
+/// The rows of the base as points, one after the other, numbered from 0 whichever row comes.
+struct Points<'a> {
+    args: &'a EmbeddedArgs,
+    set: &'a DataSet,
+    base: PointReader,
+    payloads: Option<Lines<BufReader<File>>>,
+    /// Rows of the base that were read since it was last opened.
+    row: u64,
+    id: u64,
+}
+
+impl<'a> Points<'a> {
+    fn open(args: &'a EmbeddedArgs, set: &'a DataSet) -> anyhow::Result<Self> {
+        let (base, payloads) = Self::readers(args, set)?;
+        Ok(Self { args, set, base, payloads, row: 0, id: 0 })
+    }
+
+    fn readers(
+        args: &EmbeddedArgs,
+        set: &DataSet,
+    ) -> anyhow::Result<(PointReader, Option<Lines<BufReader<File>>>)> {
+        let payloads = args.filters.then(|| payloads(&set.payload())).transpose()?;
+        Ok((PointReader::open(&set.path("base")?)?, payloads))
+    }
+
+    /// The next one with the number of its values; `None` behind the last.
+    fn next(&mut self) -> anyhow::Result<Option<(Point, usize)>> {
+        let Some(mut record) = self.base.next().transpose()? else { return Ok(None) };
+        if let Some(payloads) = &mut self.payloads {
+            record.payload = next_payload(payloads, &self.set.payload(), self.row)?;
+        }
+        let (values, id) = (record.values(), self.id);
+        self.row += 1;
+        self.id += 1;
+        Ok(Some((record.into_point(PointId::from(id)), values)))
+    }
+
+    /// So many of the next ones; behind the last row comes the first.
+    fn cycle(&mut self, count: usize) -> anyhow::Result<Vec<Point>> {
+        let mut points = Vec::with_capacity(count);
+        while points.len() < count {
+            match self.next()? {
+                Some((point, _)) => points.push(point),
+                None => {
+                    (self.base, self.payloads) = Self::readers(self.args, self.set)?;
+                    self.row = 0;
+                }
+            }
+        }
+        Ok(points)
+    }
+}
+
+fn ingest(
+    args: &EmbeddedArgs,
+    set: &DataSet,
+    folder: &Path,
+    shortest: Duration,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut base = Points::open(args, set)?;
+    let bar = progress::bytes("ingesting", base.base.bytes_total());
+    let queries = args.probe.then(|| set.vectors(&args.queries).map(Arc::new)).transpose()?;
     let before_mb = peak_mb();
     let pool =
         rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().context("a pool of threads")?;
     let start = Instant::now();
     let database = args.memory.options().threads(args.threads).open(folder)?;
-    let (mut collection, mut points, mut batch) = (None::<Arc<Collection>>, 0u64, Vec::new());
+    let (mut collection, mut batch) = (None::<Arc<Collection>>, Vec::new());
+    let (mut probe, mut writes) = (None, Writes::default());
     loop {
-        let record = base.next().transpose()?;
-        let is_last = record.is_none();
-        if let Some(mut record) = record {
+        let next = if args.rows.is_some_and(|rows| base.id >= rows) { None } else { base.next()? };
+        let is_last = next.is_none();
+        if let Some((point, values)) = next {
             if collection.is_none() {
-                let config = CollectionConfig::new(record.values(), set.metric);
-                collection = Some(database.create_collection(COLLECTION, &config)?);
+                let config = CollectionConfig::new(values, set.metric);
+                let made = database.create_collection(COLLECTION, &config)?;
+                collection = Some(made);
             }
-            if let Some(payloads) = &mut payloads {
-                record.payload = next_payload(payloads, &set.payload(), points)?;
-            }
-            batch.push(record.into_point(PointId::from(points)));
-            points += 1;
+            batch.push(point);
         }
         if let Some(collection) = &collection
             && (batch.len() == args.batch || is_last && !batch.is_empty())
         {
-            collection.upsert(std::mem::take(&mut batch))?;
-            bar.set_position(base.bytes_read());
+            writes.upsert(collection, std::mem::take(&mut batch))?;
+            if probe.is_none() && args.paced.is_none() {
+                probe = queries.as_ref().map(|queries| Probe::start(collection, queries));
+            }
+            bar.set_position(base.base.bytes_read());
         }
         if is_last {
             break;
@@ -115,17 +177,29 @@ fn ingest(args: &EmbeddedArgs, set: &DataSet, folder: &Path, out: &mut dyn Write
     bar.finish_and_clear();
     let ingested = start.elapsed();
     let collection = collection.context("the base holds no vectors")?;
+    if let Some(probe) = &mut probe {
+        probe.enter(Phase::Index);
+    }
     super::with_merge_bar(&collection, || pool.install(|| collection.optimize()))?;
+    let mut indexed = start.elapsed() - ingested;
+    let points = base.id;
+    let mut rows = Vec::new();
+    if let Some(queries) = &queries {
+        let probe = probe.unwrap_or_else(|| Probe::start(&collection, queries));
+        rows = probe.finish(&collection, writes, args.paced, shortest, |count| base.cycle(count))?;
+    }
+    let closing = Instant::now();
     drop(collection);
     database.close()?;
-    let indexed = start.elapsed() - ingested;
+    indexed += closing.elapsed();
     let disk_mb = folder_size(folder)?.disk_bytes as f64 / 1e6;
     let row = json!({
         "phase": "ingest", "points": points, "batch": args.batch, "ingest_s": round(ingested.as_secs_f64(), 10.0),
         "index_s": round(indexed.as_secs_f64(), 10.0), "peak_mb": peak_mb(), "before_mb": before_mb,
         "disk_mb": round(disk_mb, 10.0),
     });
-    say(args, row, out)
+    say(args, row, out)?;
+    rows.into_iter().try_for_each(|row| say(args, row, out))
 }
 
 fn payloads(path: &Path) -> anyhow::Result<Lines<BufReader<File>>> {
@@ -302,7 +376,7 @@ fn say(args: &EmbeddedArgs, row: Value, out: &mut dyn Write) -> anyhow::Result<(
             "p99_us",
             "peak_mb",
         ];
-        for column in COLUMNS.into_iter().chain(["disk_mb", "short", "queries"]) {
+        for column in COLUMNS.into_iter().chain(["disk_mb", "short", "queries"]).chain(probe::COLUMNS) {
             match row.get(column) {
                 Some(Value::String(text)) if column == "phase" => write!(out, "{text:<7}")?,
                 Some(Value::String(text)) => write!(out, " {column} {text:>6}")?,
@@ -315,7 +389,7 @@ fn say(args: &EmbeddedArgs, row: Value, out: &mut dyn Write) -> anyhow::Result<(
     Ok(out.flush()?)
 }
 
-fn round(value: f64, per_unit: f64) -> f64 {
+pub(super) fn round(value: f64, per_unit: f64) -> f64 {
     (value * per_unit).round() / per_unit
 }
 

@@ -8,6 +8,7 @@ mod embedded;
 mod export;
 mod import;
 mod info;
+mod probe;
 mod search;
 
 pub(crate) use archive::{restore, snapshot};
