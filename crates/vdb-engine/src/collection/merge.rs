@@ -4,6 +4,7 @@
 //! link is looked for twice. What is gone from the large one leaves places, which others take. Where they are too few for that,
 //! its rows move together, and its graph with them.
 
+use super::join::Join;
 use super::state::{Left, LivePart, State};
 use super::{Collection, lock};
 use crate::budget::Reserved;
@@ -90,13 +91,13 @@ impl Job {
 /// Segments that are to become one.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    inputs: Vec<Part>,
+    pub(super) inputs: Vec<Part>,
     /// The input whose graph is copied.
-    base: Option<usize>,
+    pub(super) base: Option<usize>,
     /// Whether the rows of that input move together, for there are fewer others than places that came free.
-    compacts: bool,
+    pub(super) compacts: bool,
     /// Whether a graph is only to serve for the moment.
-    is_provisional: bool,
+    pub(super) is_provisional: bool,
 }
 
 impl Plan {
@@ -171,7 +172,7 @@ struct Begun {
 }
 
 /// Where a row comes from: the input and its row.
-type Origin = (u32, u32);
+pub(super) type Origin = (u32, u32);
 
 /// What a merge comes to.
 struct Merged {
@@ -367,87 +368,20 @@ impl Collection {
                 }
                 !self.is_closing.load(Ordering::Relaxed)
             };
-            let (vectors, from) = match (plan.base, copied) {
-                (Some(_), Some(own)) if plan.compacts => {
-                    (collected(plan, &origins, field), own.hnsw.as_ref())
-                }
-                (Some(base), Some(own)) => (extended(plan, base, own, &origins, field), own.hnsw.as_ref()),
-                _ => (collected(plan, &origins, field), None),
+            let vectors = match (plan.base, copied) {
+                (Some(base), Some(own)) if !plan.compacts => extended(plan, base, own, &origins, field),
+                _ => collected(plan, &origins, field),
             };
             let FieldIndex::Hnsw(params) = field.config.index else {
                 merged.push((field.number, vectors, None));
                 continue;
             };
-            let count = vectors.live().count();
-            if count < self.settings.least_graph_rows {
+            if vectors.live().count() < self.settings.least_graph_rows {
                 merged.push((field.number, vectors, None));
                 continue;
             }
-            let mut is_whole = true;
-            let hnsw = match (from, plan.base) {
-                (Some(from), Some(base)) if from.params() == &params => {
-                    if let Some(own) = copied {
-                        // Changing a graph follows its links without looking at where they lead.
-                        plan.inputs[base].segment.verify_graph(own)?;
-                    }
-                    let part = &plan.inputs[base];
-                    let left = copied.map(|own| own.vectors.clone()).expect("it was copied");
-                    let mut hnsw = without_the_gone(part, left, from);
-                    part.segment.evict();
-                    if plan.compacts {
-                        let mut new_of_old = vec![None; part.segment.rows()];
-                        let moved = (0u32..).zip(&origins).filter(|(_, origin)| origin.0 as usize == base);
-                        moved.for_each(|(new, origin)| new_of_old[origin.1 as usize] = Some(new));
-                        hnsw = hnsw.renumbered(&new_of_old);
-                    }
-                    let mut done = part.live.count();
-                    let is_new = |row: &u32| {
-                        origins[*row as usize].0 as usize != base && vectors.live().contains(*row)
-                    };
-                    let new: Vec<u32> = (0..origins.len() as u32).filter(is_new).collect();
-                    hnsw.take_in(&vectors, &new);
-                    let count = hnsw.rows_to_calibrate(new.len());
-                    let kept: Vec<u32> = (0..count).map(|place| new[place * new.len() / count]).collect();
-                    let kept_rows = BitSet::from_members(origins.len(), &kept);
-                    for input in (0..plan.inputs.len()).filter(|input| *input != base) {
-                        let is_own = |row: &u32| {
-                            origins[*row as usize].0 as usize == input
-                                && vectors.live().contains(*row)
-                                && !kept_rows.contains(*row)
-                        };
-                        let rows: Vec<u32> = (0..origins.len() as u32).filter(is_own).collect();
-                        let own = plan.inputs[input].segment.field(field.number);
-                        match own.and_then(|own| own.hnsw.as_ref()) {
-                            Some(other) => {
-                                let mut places = vec![None; plan.inputs[input].segment.rows()];
-                                rows.iter()
-                                    .for_each(|row| places[origins[*row as usize].1 as usize] = Some(*row));
-                                hnsw.merge(&vectors, other, &places);
-                                is_whole &= goes_on(done + rows.len());
-                            }
-                            None => {
-                                is_whole &=
-                                    hnsw.insert_while(&vectors, &rows, &mut |linked| goes_on(done + linked));
-                            }
-                        }
-                        if !is_whole {
-                            return Ok(None);
-                        }
-                        done += rows.len();
-                    }
-                    hnsw.insert_calibrating(&vectors, &kept);
-                    hnsw
-                }
-                _ => {
-                    let mut hnsw = Hnsw::new(if plan.is_provisional { provisional(params) } else { params });
-                    let rows: Vec<u32> = vectors.live().iter().collect();
-                    is_whole &= hnsw.insert_while(&vectors, &rows, &mut goes_on);
-                    hnsw
-                }
-            };
-            if !is_whole {
-                return Ok(None);
-            }
+            let join = Join { plan, origins: &origins, number: field.number, vectors: &vectors };
+            let Some(hnsw) = join.graph(params, &mut goes_on)? else { return Ok(None) };
             merged.push((field.number, vectors, Some(hnsw)));
         }
         Ok(Some(Merged { origins, fields: merged }))
@@ -550,17 +484,6 @@ fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> (u64, u64) {
     let values: usize = schema.fields.iter().map(values).sum();
     let graphs: usize = schema.fields.iter().map(graph).sum();
     ((POINT_BYTES + values) as u64, graphs as u64)
-}
-
-/// The graph of a segment without its rows that are gone, which are still live to it: taken again, they hold another vector.
-fn without_the_gone(part: &Part, mut vectors: Vectors, graph: &Hnsw) -> Hnsw {
-    let gone: Vec<u32> = vectors.live().iter().filter(|row| !part.live.contains(*row)).collect();
-    gone.iter().for_each(|row| {
-        vectors.remove(*row);
-    });
-    let mut graph = graph.clone();
-    graph.remove_all(&vectors, &gone);
-    graph
 }
 
 /// Where the rows of the merged segment come from. Rows of the base come first, or keep their places.

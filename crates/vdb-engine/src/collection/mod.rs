@@ -22,6 +22,7 @@ mod commits;
 mod damages;
 mod erase;
 mod expiry;
+mod join;
 mod link;
 mod merge;
 mod pinning;
