@@ -3,7 +3,7 @@
 use super::*;
 use crate::view::{Effort, Search, View};
 use crate::{CollectionConfig, Database, Options, Point, PointId, Settings};
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vdb_distance::Metric;
 use vdb_testkit::SimFiles;
@@ -99,12 +99,11 @@ fn a_head_without_gaps_keeps_its_links_when_it_is_sealed() {
     // Too few for a step; sealing takes them in.
     collection.upsert((2_000..2_050).map(|id| point(id, &mut rng)).collect()).unwrap();
     assert!(!collection.link_due().unwrap());
-    let distances = collection.view().heads[0].graph(0).unwrap().hnsw.build_distances();
+    assert_eq!(collection.view().heads[0].linked(), 2_000);
     assert!(collection.seal().unwrap());
     let view = collection.view();
     let own = view.parts[0].segment.field(0).unwrap();
     assert_eq!(own.hnsw.as_ref().unwrap().live_count(), 2_050);
-    assert!(distances > 0);
     assert!(recall(&view, &mut rng) > 0.97);
     collection.verify().unwrap();
     // It is a graph for the moment, which a merge builds as the field says.
