@@ -48,9 +48,7 @@ fn recall(view: &View, rng: &mut ChaCha8Rng) -> f64 {
 
 #[test]
 fn points_get_links_while_somebody_searches() {
-    let mut settings = Settings::default();
-    settings.least_graph_rows = 256;
-    let (_database, collection) = collection(settings);
+    let (_database, collection) = collection(Settings { least_graph_rows: 256, ..Settings::default() });
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     collection.upsert((0..3_000).map(|id| point(id, &mut rng)).collect()).unwrap();
     assert!(!collection.link_due().unwrap(), "nobody has searched");
@@ -87,9 +85,7 @@ fn points_get_links_while_somebody_searches() {
 
 #[test]
 fn a_head_without_gaps_keeps_its_links_when_it_is_sealed() {
-    let mut settings = Settings::default();
-    settings.least_graph_rows = 256;
-    let (_database, collection) = collection(settings);
+    let (_database, collection) = collection(Settings { least_graph_rows: 256, ..Settings::default() });
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     collection.search(&Search::new(&[0.0; DIM], 1)).unwrap();
     for first in (0..2_000).step_by(400) {
