@@ -36,7 +36,8 @@ impl Hnsw {
     }
 
     /// Takes rows, which must no longer be live, out of the graph at once, however many: with one repair for all of them, and
-    /// under DotProduct links to the largest products again. Gives the offsets that are free now.
+    /// under DotProduct, when they are more than a tenth, links to the largest products again. Gives the offsets that are free
+    /// now.
     pub fn remove_all(&mut self, vectors: &Vectors, offsets: &[u32]) -> Vec<u32> {
         let mut count = 0;
         for &offset in offsets {
@@ -48,7 +49,7 @@ impl Hnsw {
             return Vec::new();
         }
         let freed = self.repair(vectors);
-        if vectors.metric() == Metric::DotProduct {
+        if vectors.metric() == Metric::DotProduct && freed.len() * DEAD_SHARE > self.nodes.count() {
             let live: Vec<u32> = self.live().collect();
             self.link_products(vectors, &live);
         }
