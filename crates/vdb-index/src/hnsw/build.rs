@@ -88,28 +88,41 @@ impl Hnsw {
         } else {
             self.keep_tree();
         }
+        let looked_at = self.rows_to_look_at(order.len(), order[0]);
+        let stand_for_all = self.stand_for_all(order.len());
+        let kept_out = if looked_at == 0 || stand_for_all {
+            looked_at
+        } else {
+            // With whole batches, the graph does not depend on how many are looked at.
+            order.len() - self.batch_start(order.len() - looked_at)
+        };
         self.changed = self.changed.saturating_add(order.len());
         self.unchecked = self.unchecked.saturating_add(order.len());
-        let kept_out = if is_bulk { self.rows_to_keep_out(vectors, order.len()) } else { 0 };
         let (first, last) = order.split_at(order.len() - kept_out);
         if !self.link(vectors, first, 0, &|hnsw, place| hnsw.plan(vectors, first[place]), goes_on) {
             return false;
         }
-        self.link_products(vectors, first);
+        if stand_for_all {
+            self.link_products(vectors, first);
+        }
         if !last.is_empty() {
-            self.connect(vectors);
-            self.calibrate(vectors, last);
+            let looked_at = &last[kept_out - looked_at..];
+            if stand_for_all {
+                self.connect(vectors);
+                self.calibrate(vectors, looked_at);
+            } else {
+                self.sample(vectors, looked_at);
+            }
             let before = first.len();
             let plan = |hnsw: &Hnsw, place: usize| hnsw.plan(vectors, last[place]);
             if !self.link(vectors, last, before, &plan, &mut |done| goes_on(before + done)) {
                 return false;
             }
-            self.link_products(vectors, last);
         }
+        self.link_products(vectors, if stand_for_all { last } else { &order });
         if self.link_missed_rows(vectors) || is_bulk {
             self.connect(vectors);
         }
-        self.calibrate_again(vectors);
         true
     }
 
@@ -128,7 +141,8 @@ impl Hnsw {
         self.space.update(vectors, offsets);
         if had_codes && !self.space.has_codes() {
             // What was found out about walks by codes says nothing about walks by rows.
-            self.recalls = None;
+            (self.recalls, self.sample) = (None, None);
+            self.changed = self.changed.max(self.live_count());
         }
     }
 
@@ -152,8 +166,7 @@ impl Hnsw {
             done = 1;
         }
         while done < order.len() {
-            let limit = (self.nodes.count() / SHARE).max(SMALL_BATCH);
-            let len = ((before + done) / GROWTH).clamp(1, limit).min(order.len() - done);
+            let len = batch_len(before + done, self.nodes.count()).min(order.len() - done);
             let places = done..done + len;
             let plans: Vec<Plan> = if len == 1 {
                 vec![plan(self, done)]
@@ -167,6 +180,18 @@ impl Hnsw {
             }
         }
         true
+    }
+
+    /// Where the batch begins that holds the row at a place of an order, when that is linked next.
+    fn batch_start(&self, place: usize) -> usize {
+        let mut start = 0;
+        loop {
+            let end = start + batch_len(start, self.nodes.count() + start);
+            if end > place {
+                return start;
+            }
+            start = end;
+        }
     }
 
     fn insert_batch(&mut self, vectors: &Vectors, plans: &[Plan]) {
@@ -243,6 +268,11 @@ impl Hnsw {
     ) -> (Vec<u32>, usize) {
         self.space.with_row(vectors, node, Pruning { hnsw: self, vectors, layer, node, row, fill })
     }
+}
+
+/// The length of the next batch when the same insertion has linked `before` rows, and there are so many nodes.
+fn batch_len(before: usize, nodes: usize) -> usize {
+    (before / GROWTH).clamp(1, (nodes / SHARE).max(SMALL_BATCH))
 }
 
 /// Finds the links of a new node, from its own distances.

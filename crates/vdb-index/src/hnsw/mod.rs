@@ -29,6 +29,7 @@ mod watch;
 
 use crate::vectors::{Query, Vectors};
 use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
+use calibrate::Sample;
 use filtered::FilteredSearch;
 use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
@@ -81,6 +82,8 @@ pub struct Hnsw {
     space: Space,
     /// How far walks go for a recall.
     recalls: Option<Table>,
+    /// What the next table is being made of; not kept in files.
+    sample: Option<Box<Sample>>,
     /// Rows that came, changed or went since that was found out.
     changed: usize,
     /// Rows that came or went since walks for rows were last looked at, and how often they were.
@@ -161,6 +164,7 @@ impl Hnsw {
             nodes: BitSet::default(),
             space: Space::default(),
             recalls: None,
+            sample: None,
             changed: 0,
             unchecked: 0,
             checks: 0,
@@ -179,6 +183,7 @@ impl Hnsw {
         self.graph.bytes()
             + self.space.bytes()
             + self.tree.bytes()
+            + self.sample.as_ref().map_or(0, |sample| sample.bytes())
             + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 
@@ -365,7 +370,6 @@ impl Hnsw {
         // Without a table, as old files are, all rows count as new.
         let fresh = if hnsw.recalls.is_some() { 0 } else { vectors.live().count() };
         hnsw.changed = (changed as usize).max(fresh);
-        hnsw.calibrate_again(vectors);
         Ok(hnsw)
     }
 }

@@ -50,6 +50,7 @@ impl Hnsw {
             space: self.space.renumbered(&old_of_new, new_of_old),
             recalls: self.recalls.clone(),
             tree: Tree::default(),
+            sample: self.sample.clone(),
             ..*self
         }
     }

@@ -415,7 +415,7 @@ fn the_table_follows_growth_and_is_stored() {
     let (mut vectors, mut hnsw) = built(Metric::Euclidean, 2_000);
     let bulk = hnsw.to_parts();
     assert!(!bulk.recalls.is_empty());
-    // A second cluster that is twice as large, one by one: found out on rows that are taken out of a copy.
+    // A second cluster that is twice as large, one by one: found out on a few rows at a time.
     let mut rng = Rng(33);
     let mut add = |vectors: &mut Vectors, hnsw: &mut Hnsw, count: usize| {
         for _ in 0..count {
@@ -438,9 +438,13 @@ fn the_table_follows_growth_and_is_stored() {
     assert!(answer.ef_search.is_some());
     assert_eq!(copy.search_for_recall(&vectors, &request, 0.97), answer);
 
-    let old = Hnsw::from_parts(&vectors, HnswParts { recalls: Vec::new(), changed: 0, ..parts.clone() });
-    let made = old.unwrap().to_parts();
-    assert_eq!((made.recalls.len(), made.changed), (parts.recalls.len(), 0), "an old file gets a table");
+    let old = HnswParts { recalls: Vec::new(), changed: 0, ..parts.clone() };
+    let mut old = Hnsw::from_parts(&vectors, old).unwrap();
+    assert_eq!(old.to_parts().changed, 4_100, "no row has been looked at");
+    add(&mut vectors.clone(), &mut old, 600);
+    let made = old.to_parts();
+    assert_eq!(made.recalls.len(), parts.recalls.len(), "the table of an old file is made on new rows");
+    assert!(made.changed < 200, "{}", made.changed);
     let refused = |change: &dyn Fn(&mut Vec<u32>), reason: &str| {
         let mut bad = parts.clone();
         change(&mut bad.recalls);
