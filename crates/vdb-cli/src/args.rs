@@ -437,6 +437,12 @@ pub(crate) struct ChurnArgs {
     /// Rows that are held out as queries
     #[arg(long, default_value_t = 1_000)]
     pub(crate) queries: usize,
+    /// File of the set with the queries, instead of held-out rows: `query`, say
+    #[arg(long, value_name = "NAME")]
+    pub(crate) query_file: Option<String>,
+    /// Rows go through a live index that starts with none, written in batches
+    #[arg(long)]
+    pub(crate) live: bool,
     /// How often the content is replaced
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
@@ -449,6 +455,9 @@ pub(crate) struct ChurnArgs {
     /// Beam widths of the searches, comma-separated
     #[arg(long, value_delimiter = ',', default_value = "32,96")]
     pub(crate) ef_search: Vec<usize>,
+    /// Recalls to aim at, comma-separated, instead of beam widths
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) target_recall: Vec<f64>,
     /// Passes over the queries; the fastest counts
     #[arg(long, default_value_t = 3)]
     pub(crate) passes: usize,

@@ -314,6 +314,14 @@ fn a_churned_graph_is_measured_beside_a_fresh_one() {
         assert!(number(&row["churned"], "qps") > 0.0 && number(&row["churned"], "distances") > 0.0, "{row}");
         assert_eq!(number(row, "updates_per_s") > 0.0, number(row, "round") > 0.0, "{row}");
     }
+    let rows =
+        run("--query-file query --queries 20 --rounds 1 --batch 7 --live --target-recall 0.9,0.99 --json")
+            .json();
+    assert_eq!(
+        rows.iter().map(|row| number(row, "target_recall")).collect::<Vec<f64>>(),
+        [0.9, 0.99, 0.9, 0.99]
+    );
+    assert!(rows.iter().all(|row| number(&row["churned"], "recall") > 0.9), "{rows:?}");
     run("--batch 0").failure(&["--batch is 0"]);
     assert!(run("--queries 20 --rounds 1").success().contains("unreachable"), "lines of text");
 }
