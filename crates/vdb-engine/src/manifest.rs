@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use vdb_distance::{ElementType, Metric};
-use vdb_index::{BitSet, HnswParams};
+use vdb_index::{BitSet, CodeKind, CodedParams, HnswParams, IvfParams, LshFamily, LshParams};
 use vdb_storage::codec::{CodecError, Encode, Reader, u64_at};
 use vdb_storage::{Blobs, ContainerReader, ContainerWriter, FileKind, Region, SeqNo, StorageError};
 
@@ -86,13 +86,9 @@ impl Manifest {
             out.put_u32(config.dim as u32)?;
             out.put_u32(metric_number(config.metric))?;
             out.put_u32(config.element.to_u32())?;
-            let (kind, hnsw) = match config.index {
-                FieldIndex::Flat => (0, HnswParams::default()),
-                FieldIndex::Hnsw(hnsw) => (1, hnsw),
-            };
+            let (kind, numbers) = index_numbers(config.index);
             out.put_u32(kind)?;
-            let HnswParams { m, ef_construction, exact_scan_factor, seed } = hnsw;
-            out.put_u64_slice(&[m as u64, ef_construction as u64, exact_scan_factor as u64, seed])?;
+            out.put_u64_slice(&numbers)?;
         }
         out.put_u32(self.segments.len() as u32)?;
         for SegmentEntry { number, rows, live, tombstones } in &self.segments {
@@ -157,24 +153,77 @@ impl Manifest {
     }
 }
 
+/// Families of hash functions by their number in files.
+const FAMILIES: [LshFamily; 3] = [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope];
+
+/// The number of a kind of index, and its parameters.
+fn index_numbers(index: FieldIndex) -> (u32, [u64; 4]) {
+    let graph = |params: HnswParams| {
+        let HnswParams { m, ef_construction, exact_scan_factor, seed } = params;
+        [m as u64, ef_construction as u64, exact_scan_factor as u64, seed]
+    };
+    let given = |number: Option<usize>| number.unwrap_or(0) as u64;
+    match index {
+        FieldIndex::Flat => (0, graph(HnswParams::default())),
+        FieldIndex::Hnsw(params) => (1, graph(params)),
+        FieldIndex::Coded(CodedParams { kind, subspaces, seed }) => {
+            let (kind, bits) = kind.to_numbers();
+            (2, [kind, bits, subspaces as u64, seed])
+        }
+        FieldIndex::Ivf(IvfParams { lists, bits, spill, seed }) => {
+            (3, [given(lists), u64::from(bits), u64::from(spill), seed])
+        }
+        FieldIndex::Lsh(LshParams { family, num_tables, num_functions, seed }) => {
+            let family = FAMILIES.iter().position(|own| *own == family).expect("every family is listed");
+            (4, [family as u64, given(num_tables), given(num_functions), seed])
+        }
+    }
+}
+
+/// The index of a number and its parameters, whose ranges are still to be checked.
+fn index_of(kind: u32, numbers: [u64; 4]) -> Result<FieldIndex, String> {
+    let [a, b, c, seed] = numbers;
+    let unknown = || format!("index {kind} with {a}, {b}, {c}");
+    let given = |number: u64| (number > 0).then_some(number as usize);
+    Ok(match kind {
+        0 => FieldIndex::Flat,
+        1 => FieldIndex::Hnsw(HnswParams {
+            m: a as usize,
+            ef_construction: b as usize,
+            exact_scan_factor: c as usize,
+            seed,
+        }),
+        2 => {
+            let kind = CodeKind::from_numbers(a, b).ok_or_else(unknown)?;
+            FieldIndex::Coded(CodedParams { kind, subspaces: c as usize, seed })
+        }
+        3 => {
+            let (Ok(bits), true) = (u8::try_from(b), c <= 1) else { return Err(unknown()) };
+            FieldIndex::Ivf(IvfParams { lists: given(a), bits, spill: c == 1, seed })
+        }
+        4 => {
+            let family = usize::try_from(a).ok().and_then(|a| FAMILIES.get(a)).ok_or_else(unknown)?;
+            FieldIndex::Lsh(LshParams {
+                family: *family,
+                num_tables: given(b),
+                num_functions: given(c),
+                seed,
+            })
+        }
+        _ => return Err(unknown()),
+    })
+}
+
 fn read_field(reader: &mut Reader<'_>) -> Result<Result<Field, String>, CodecError> {
     let (number, name) = (reader.u32()?, reader.str()?.to_owned());
     let (dim, metric, element, kind) = (reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?);
     let numbers = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
-    let [m, ef_construction, exact_scan_factor, seed] = numbers;
     let (Some(metric), Some(element)) = (metric_of(metric), ElementType::from_u32(element)) else {
         return Ok(Err(format!("metric {metric} and type {element} of the vector {name:?}")));
     };
-    let hnsw = HnswParams {
-        m: m as usize,
-        ef_construction: ef_construction as usize,
-        exact_scan_factor: exact_scan_factor as usize,
-        seed,
-    };
-    let index = match kind {
-        0 => FieldIndex::Flat,
-        1 => FieldIndex::Hnsw(hnsw),
-        other => return Ok(Err(format!("index {other} of the vector {name:?}"))),
+    let index = match index_of(kind, numbers) {
+        Ok(index) => index,
+        Err(reason) => return Ok(Err(format!("{reason} of the vector {name:?}"))),
     };
     let config = VectorConfig { dim: dim as usize, metric, element, index };
     Ok(config.check().map(|()| Field { number, name, config }))
@@ -227,6 +276,20 @@ mod tests {
         let plain = VectorConfig::new(3, Metric::Cosine);
         schema.add("c", "b", plain).unwrap();
         schema.add("c", "", plain.with_index(FieldIndex::Flat).with_element(ElementType::F16)).unwrap();
+        let indexes = [
+            FieldIndex::Coded(CodedParams { kind: CodeKind::Pq4, subspaces: 3, seed: 7 }),
+            FieldIndex::Coded(CodedParams::new(CodeKind::Rabitq(5))),
+            FieldIndex::Ivf(IvfParams { lists: Some(9), bits: 3, spill: true, seed: 8 }),
+            FieldIndex::Lsh(LshParams {
+                num_tables: Some(2),
+                num_functions: None,
+                seed: 9,
+                ..LshParams::default()
+            }),
+        ];
+        for (place, index) in indexes.into_iter().enumerate() {
+            schema.add("c", &format!("index {place}"), plain.with_index(index)).unwrap();
+        }
         let mut manifest = Manifest::new(schema);
         manifest.log_from = SeqNo(77);
         manifest.next_blob = 3;
@@ -241,6 +304,23 @@ mod tests {
         let read = Manifest::decode(Path::new("m"), Region::from(&bytes[..])).unwrap();
         assert_eq!(read, manifest);
         assert_eq!(read.blobs(), BTreeSet::from(["dead-00000002".to_owned(), "seg-00000001".to_owned()]));
+    }
+
+    #[test]
+    fn an_unknown_index_is_refused() {
+        for (kind, numbers) in [
+            (5, [0, 0, 0, 0]),
+            (2, [10, 0, 0, 0]),
+            (2, [0, 1, 0, 0]),
+            (2, [5, 9, 0, 0]),
+            (3, [0, 256, 0, 0]),
+            (3, [0, 4, 2, 0]),
+            (4, [3, 0, 0, 0]),
+            (4, [u64::MAX, 0, 0, 0]),
+        ] {
+            let reason = index_of(kind, numbers).unwrap_err();
+            assert!(reason.starts_with(&format!("index {kind} with ")), "{reason}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::Error;
 use std::collections::BTreeMap;
 use vdb_distance::{ElementType, Metric};
-use vdb_index::HnswParams;
+use vdb_index::{CodedParams, HnswParams, IvfParams, LshParams};
 
 /// The most values of a vector.
 pub const MAX_DIM: usize = 65_536;
@@ -19,6 +19,31 @@ pub enum FieldIndex {
     Flat,
     /// A graph in every segment that is large enough for one.
     Hnsw(HnswParams),
+    /// Short codes of every vector, which are scanned; the best rows are compared exactly (quantized Flat).
+    Coded(CodedParams),
+    /// Posting lists around centroids, with short codes; the nearest lists are scanned.
+    Ivf(IvfParams),
+    /// Hash tables, whose likeliest buckets are probed.
+    Lsh(LshParams),
+}
+
+impl FieldIndex {
+    /// About how many bytes a row takes while the index is built, its vector not included.
+    pub(crate) fn build_bytes_a_row(&self, dim: usize) -> usize {
+        /// Training samples of lists are a few rows a list.
+        const SAMPLE_SHARE: usize = 4;
+        let values = dim * size_of::<f32>();
+        match self {
+            Self::Flat | Self::Hnsw(_) => 0,
+            Self::Coded(params) => params.row_bytes(dim),
+            Self::Ivf(IvfParams { bits, spill, .. }) => {
+                let list = dim.next_multiple_of(64) / 8 * usize::from(*bits) + 32;
+                list * (1 + usize::from(*spill)) + values / SAMPLE_SHARE + 8
+            }
+            // Starts and rows of tables, once as they are and once as they are written; a sketch and an eight-bit code.
+            Self::Lsh(params) => params.num_tables.unwrap_or(16) * 16 + 32 + dim + 32,
+        }
+    }
 }
 
 impl Default for FieldIndex {
@@ -64,15 +89,21 @@ impl VectorConfig {
         if !(1..=MAX_DIM).contains(&self.dim) {
             return Err(format!("a vector has 1 to {MAX_DIM} values, not {}", self.dim));
         }
-        if let FieldIndex::Hnsw(HnswParams { m, ef_construction, .. }) = self.index {
-            if !(2..=128).contains(&m) {
-                return Err(format!("m is {m}, expected 2 to 128"));
+        match self.index {
+            FieldIndex::Flat => Ok(()),
+            FieldIndex::Hnsw(HnswParams { m, ef_construction, .. }) => {
+                if !(2..=128).contains(&m) {
+                    return Err(format!("m is {m}, expected 2 to 128"));
+                }
+                if !(1..=65_536).contains(&ef_construction) {
+                    return Err(format!("ef_construction is {ef_construction}, expected 1 to 65536"));
+                }
+                Ok(())
             }
-            if !(1..=65_536).contains(&ef_construction) {
-                return Err(format!("ef_construction is {ef_construction}, expected 1 to 65536"));
-            }
+            FieldIndex::Coded(params) => params.check(self.metric, self.dim),
+            FieldIndex::Ivf(params) => params.check(),
+            FieldIndex::Lsh(params) => params.check(),
         }
-        Ok(())
     }
 }
 

@@ -43,7 +43,8 @@ pub struct View {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Effort {
-    /// For a target recall of 0.95.
+    /// A graph's walk for a target recall of 0.95; what other indexes go by of themselves. So do they for an effort that is
+    /// another index's.
     #[default]
     Default,
     /// The true nearest points.
@@ -52,6 +53,12 @@ pub enum Effort {
     EfSearch(usize),
     /// As far as it takes to find this share of the true neighbours on average; more than 0 and at most 1.
     TargetRecall(f64),
+    /// Quantized Flat: exact distances of so many candidates a hit (rerank), in each segment.
+    Oversampling(usize),
+    /// IVF: so many posting lists of each segment (nprobe).
+    Probes(usize),
+    /// LSH: so many candidates of each segment, at least k in effect.
+    Candidates(usize),
 }
 
 /// Whether a point may be a hit.
@@ -409,6 +416,9 @@ impl View {
                 refuse(format!("a target recall of {target}, expected more than 0 and at most 1"))
             }
             Effort::EfSearch(0) => refuse("ef_search is 0, expected at least 1".to_owned()),
+            Effort::Oversampling(0) => refuse("oversampling is 0, expected at least 1".to_owned()),
+            Effort::Probes(0) => refuse("probes is 0, expected at least 1".to_owned()),
+            Effort::Candidates(0) => refuse("candidates is 0, expected at least 1".to_owned()),
             _ => Ok(()),
         }
     }
@@ -438,7 +448,9 @@ impl View {
 /// How far walks go.
 fn reach(effort: Effort) -> Reach {
     match effort {
-        Effort::Default => Reach::Recall(TARGET_RECALL),
+        Effort::Default | Effort::Oversampling(_) | Effort::Probes(_) | Effort::Candidates(_) => {
+            Reach::Recall(TARGET_RECALL)
+        }
         Effort::Exact => Reach::Recall(1.0),
         Effort::EfSearch(ef) => Reach::Beam(ef),
         Effort::TargetRecall(target) => Reach::Recall(target),
@@ -447,6 +459,9 @@ fn reach(effort: Effort) -> Reach {
 
 /// The nearest matching rows of a segment.
 fn search_part(own: &SegmentField, request: &Request<'_>, matching: &BitSet, effort: Effort) -> Answer {
+    if let Some(codes) = &own.codes {
+        return codes.search(&own.vectors, request, effort);
+    }
     let reach = reach(effort);
     match &own.hnsw {
         Some(hnsw) if reach != Reach::Recall(1.0) => {

@@ -34,6 +34,7 @@ mod live;
 mod lsh;
 mod request;
 mod select;
+mod stored;
 #[cfg(test)]
 mod testing;
 mod top_k;
@@ -47,6 +48,7 @@ pub use ivf::{Ivf, IvfParams, IvfParts};
 pub use live::{Change, LiveIndex, LiveParams, LiveStats, RecentRows, RowMask, Snapshot, Written};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};
 pub use request::{Answer, Request};
+pub use stored::Sections;
 pub use top_k::{Hit, TieBreak};
 pub use vectors::{StoredRows, Vectors};
 

@@ -320,7 +320,7 @@ impl Collection {
         // Given up: there is another time.
         let Some(merged) = self.build(&plan, &schema)? else { return Ok(false) };
         let number = (!merged.origins.is_empty()).then(|| self.take_blob_number());
-        let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged));
+        let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged, &schema));
         let Merged { origins, .. } = merged;
         plan.inputs.iter().for_each(|part| part.segment.evict());
         let finished = written.and_then(|()| self.finish_merge(&plan, &begun, &origins, number));
@@ -387,7 +387,7 @@ impl Collection {
         Ok(Some(Merged { origins, fields: merged }))
     }
 
-    fn write_merged(&self, number: u64, plan: &Plan, merged: &Merged) -> Result<(), Error> {
+    fn write_merged(&self, number: u64, plan: &Plan, merged: &Merged, schema: &Schema) -> Result<(), Error> {
         let Merged { origins, fields } = merged;
         let segment = |origin: &Origin| &plan.inputs[origin.0 as usize].segment;
         let ids = origins.iter().map(|origin| segment(origin).ids.id(origin.1));
@@ -403,6 +403,8 @@ impl Collection {
             payload_lengths: &payload_lengths,
             payload: &|row| segment(&origins[row]).payloads.json(origins[row].1),
             fields,
+            schema,
+            least_rows: self.settings.least_graph_rows,
         };
         write(self.backend.blobs(), number, &content)
     }
@@ -472,7 +474,7 @@ fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> (u64, u64) {
     };
     let values = |field: &Field| {
         let value_bytes = own(field).map(|own| own.vectors.element().bytes()).max().unwrap_or(0);
-        field.config.dim * value_bytes
+        field.config.dim * value_bytes + field.config.index.build_bytes_a_row(field.config.dim)
     };
     let graph = |field: &Field| {
         let FieldIndex::Hnsw(params) = field.config.index else { return 0 };

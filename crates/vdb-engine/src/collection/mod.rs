@@ -75,7 +75,7 @@ pub struct Settings {
     pub seal_points: usize,
     /// A head of so many bytes is sealed. Default 32 MiB.
     pub seal_bytes: u64,
-    /// Segments of fewer points have no graph, for they are searched exactly as fast. Default 4,096.
+    /// Segments of fewer points have no graph, nor another index, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
     /// Writers wait while so many points have no graph, so that searches stay fast, and are slowed down from half of it on.
     /// At least what two heads and a segment without a graph hold in effect. Default 65,536.
@@ -122,9 +122,9 @@ pub struct CollectionInfo {
     pub points: usize,
     /// Segments.
     pub segments: usize,
-    /// Those with a graph.
+    /// Those with an index.
     pub indexed_segments: usize,
-    /// Points that a graph covers, or that need none.
+    /// Points that an index covers, or that need none.
     pub indexed_points: usize,
     /// Points that are in memory and in the log only.
     pub head_points: usize,
@@ -472,7 +472,7 @@ impl Collection {
         };
         for part in &view.parts {
             let live = part.live.count();
-            info.indexed_segments += usize::from(part.segment.has_graph());
+            info.indexed_segments += usize::from(part.segment.has_index());
             if !part.segment.lacks_graph(&view.schema, self.settings.least_graph_rows) {
                 info.indexed_points += live;
             }

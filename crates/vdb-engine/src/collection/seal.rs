@@ -149,6 +149,8 @@ impl Collection {
             payload_lengths: &payload_lengths,
             payload: &|row| Ok(&head.point(rows[row]).payload),
             fields: &fields,
+            schema,
+            least_rows: self.settings.least_graph_rows,
         };
         write(self.backend.blobs(), number, &content)
     }

@@ -16,7 +16,8 @@ impl Segment {
         let ids = self.ids.verify().err();
         let payloads = (0..self.rows() as u32).find_map(|row| self.payloads.payload(row).err());
         let graphs = self.fields.iter().filter_map(|field| self.verify_graph(field).err());
-        ids.into_iter().chain(payloads).chain(graphs).collect()
+        let codes = self.fields.iter().filter_map(|field| self.verify_codes(field).err());
+        ids.into_iter().chain(payloads).chain(graphs).chain(codes).collect()
     }
 
     /// Checks every checksum, every id and payload, and every link.

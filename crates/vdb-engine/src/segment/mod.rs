@@ -4,10 +4,12 @@
 //! or none. A field's graph is over the same rows. Opening looks at lengths only; what a damaged file may hold is checked
 //! when it is used, and [`Segment::verify`] checks all of it.
 
+mod codes;
 mod damages;
 mod ids;
 mod payloads;
 
+pub(crate) use codes::CodeIndex;
 pub(crate) use damages::damages_of;
 pub use ids::{IdTable, write_ids};
 pub(crate) use payloads::{Payloads, parse, to_json};
@@ -38,6 +40,8 @@ pub(crate) struct SegmentField {
     pub(crate) number: u32,
     pub(crate) vectors: Vectors,
     pub(crate) hnsw: Option<Hnsw>,
+    /// An index that is no graph.
+    pub(crate) codes: Option<CodeIndex>,
 }
 
 /// Points in a file.
@@ -80,6 +84,9 @@ pub(crate) struct Content<'a> {
     pub(crate) payload_lengths: &'a [u32],
     pub(crate) payload: &'a dyn Fn(usize) -> Result<&'a [u8], Error>,
     pub(crate) fields: &'a [(u32, Vectors, Option<Hnsw>)],
+    /// What is to have another index than a graph, and from how many rows on.
+    pub(crate) schema: &'a Schema,
+    pub(crate) least_rows: usize,
 }
 
 /// Writes a segment, durably.
@@ -87,6 +94,12 @@ pub(crate) fn write(blobs: &dyn Blobs, number: u64, content: &Content<'_>) -> Re
     let name = blob_name(number);
     let path = blobs.path(&name);
     let io = |error| Error::from(StorageError::io(&path)(error));
+    let codes_of = |(number, vectors, _): &(u32, Vectors, Option<Hnsw>)| {
+        let field = content.schema.by_number(*number)?;
+        let is_due = vectors.live().count() >= content.least_rows.max(1);
+        is_due.then(|| CodeIndex::build(field.config.index, vectors))?
+    };
+    let codes: Vec<Option<CodeIndex>> = content.fields.iter().map(codes_of).collect();
     let mut blob = blobs.create(&name)?;
     {
         let mut file = ContainerWriter::new(&mut blob, KIND).map_err(io)?;
@@ -96,8 +109,8 @@ pub(crate) fn write(blobs: &dyn Blobs, number: u64, content: &Content<'_>) -> Re
             file.write_section(EXPIRES, |out| out.put_u64_slice(content.expires)).map_err(io)?;
         }
         payloads::write(content.payload_lengths, content.payload, &mut file, &path)?;
-        for (field, vectors, hnsw) in content.fields {
-            write_field(*field, vectors, hnsw.as_ref(), &mut file).map_err(io)?;
+        for ((field, vectors, hnsw), codes) in content.fields.iter().zip(&codes) {
+            write_field(*field, vectors, hnsw.as_ref(), codes.as_ref(), &mut file).map_err(io)?;
         }
         file.finish().map_err(io)?;
     }
@@ -108,6 +121,7 @@ fn write_field<W: std::io::Write>(
     field: u32,
     vectors: &Vectors,
     hnsw: Option<&Hnsw>,
+    codes: Option<&CodeIndex>,
     file: &mut ContainerWriter<W>,
 ) -> std::io::Result<()> {
     let StoredRows { element, rows, values, norms } = vectors.stored();
@@ -116,7 +130,8 @@ fn write_field<W: std::io::Write>(
         out.put_u32(vectors.dim() as u32)?;
         out.put_u32(metric_number(vectors.metric()))?;
         out.put_u32(element.to_u32())?;
-        out.put_u32(u32::from(!is_full) | u32::from(hnsw.is_some()) << 1)
+        let flags = u32::from(!is_full) | u32::from(hnsw.is_some()) << 1;
+        out.put_u32(flags | codes.map_or(0, CodeIndex::flag))
     })?;
     if !is_full {
         file.write_section(&section_name(field, "live"), |out| out.put_u64_slice(vectors.live().words()))?;
@@ -125,21 +140,30 @@ fn write_field<W: std::io::Write>(
     if !norms.is_empty() {
         file.write_section(&section_name(field, "norms"), |out| out.put_f32_slice(norms))?;
     }
-    for (name, bytes) in hnsw.map(Hnsw::stored).unwrap_or_default() {
+    let codes = codes.map(CodeIndex::stored).unwrap_or_default();
+    for (name, bytes) in hnsw.map(Hnsw::stored).unwrap_or_default().into_iter().chain(codes) {
         file.add_section(&section_name(field, name), &bytes)?;
     }
     Ok(())
 }
 
-/// What stops a graph from being opened.
+/// What stops an index from being opened.
 enum OpenError {
     Storage(StorageError),
-    Graph(GraphError),
+    Index(String),
+}
+
+type Opened<T> = Result<T, OpenError>;
+
+impl From<String> for OpenError {
+    fn from(reason: String) -> Self {
+        Self::Index(reason)
+    }
 }
 
 impl From<GraphError> for OpenError {
     fn from(error: GraphError) -> Self {
-        Self::Graph(error)
+        Self::Index(error.to_string())
     }
 }
 
@@ -211,18 +235,25 @@ impl Segment {
         })
     }
 
-    /// The same with what walks of its graphs read most in memory of its own, where the budget has room for it and it is not
+    /// The same with what walks of its graphs and scans of its codes read most in memory of its own, where the budget has room for it and it is not
     /// there already.
     pub(crate) fn pinned(&self, budget: &Arc<Budget>) -> Option<Self> {
         let graphs = self.fields.iter().filter_map(|field| field.hnsw.as_ref());
-        let bytes: usize = graphs.filter(|hnsw| hnsw.is_shared()).map(Hnsw::pinned_bytes).sum();
+        let graphs: usize = graphs.filter(|hnsw| hnsw.is_shared()).map(Hnsw::pinned_bytes).sum();
+        let codes = self.fields.iter().filter_map(|field| field.codes.as_ref());
+        let codes: usize = codes.filter(|codes| codes.is_shared()).map(CodeIndex::pinned_bytes).sum();
+        let bytes = graphs + codes;
         let reserved = if bytes > 0 { budget.reserve(bytes as u64)? } else { return None };
         let pinned = |field: &SegmentField| {
             let hnsw = field.hnsw.clone().map(|mut hnsw| {
                 hnsw.pin();
                 hnsw
             });
-            SegmentField { number: field.number, vectors: field.vectors.clone(), hnsw }
+            let codes = field.codes.clone().map(|mut codes| {
+                codes.pin();
+                codes
+            });
+            SegmentField { number: field.number, vectors: field.vectors.clone(), hnsw, codes }
         };
         let fields = self.fields.iter().map(pinned).collect();
         // Copied, they are not read here any more.
@@ -276,13 +307,16 @@ impl Segment {
         if self.expires.is_empty() { 0 } else { u64_at(&self.expires, 8 * row as usize) }
     }
 
-    /// Whether a graph is due that is not there.
+    /// Whether a graph, or another index, is due that is not there.
     pub(crate) fn lacks_graph(&self, schema: &Schema, least_rows: usize) -> bool {
         self.fields.iter().any(|field| {
             let config = schema.by_number(field.number).map(|field| field.config.index);
-            matches!(config, Some(FieldIndex::Hnsw(_)))
-                && field.hnsw.is_none()
-                && field.vectors.live().count() >= least_rows
+            let is_there = match config {
+                None | Some(FieldIndex::Flat) => true,
+                Some(FieldIndex::Hnsw(_)) => field.hnsw.is_some(),
+                Some(_) => field.codes.is_some(),
+            };
+            !is_there && field.vectors.live().count() >= least_rows
         })
     }
 
@@ -291,12 +325,28 @@ impl Segment {
         self.fields.iter().any(|field| field.hnsw.is_some())
     }
 
+    /// Whether any field has an index.
+    pub(crate) fn has_index(&self) -> bool {
+        self.fields.iter().any(|field| field.hnsw.is_some() || field.codes.is_some())
+    }
+
+    /// What lists and tables of a field hold that they should not.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(crate) fn verify_codes(&self, field: &SegmentField) -> Result<(), Error> {
+        let verified = field.codes.as_ref().map_or(Ok(()), |codes| codes.verify(&field.vectors));
+        verified.map_err(|(section, reason)| {
+            Error::damaged(&self.path, &section_name(field.number, section), reason)
+        })
+    }
+
     /// Checks every link of a field's graph, if it has one.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     pub(crate) fn verify_graph(&self, field: &SegmentField) -> Result<(), Error> {
-        let SegmentField { number, vectors, hnsw } = field;
+        let SegmentField { number, vectors, hnsw, .. } = field;
         let verified = hnsw.as_ref().map_or(Ok(()), |hnsw| hnsw.verify(vectors));
         verified.map_err(|error| {
             Error::damaged(&self.path, &section_name(*number, "hnsw.base"), error.to_string())
@@ -342,19 +392,27 @@ fn open_field(
     let (values, norms) = (Arc::new(own("rows")?), Arc::new(norms));
     let vectors = Vectors::open(field.config.metric, field.config.dim, element, live, values, norms)
         .map_err(|reason| Error::damaged(path, &section_name(number, "rows"), reason))?;
-    let hnsw = if flags & 2 == 0 {
-        None
-    } else {
-        let opened = Hnsw::open(&vectors, |name| match own(name) {
+    if flags & !(3 | codes::ALL_FLAGS) != 0 {
+        return Err(Error::damaged(path, &config_name, format!("flags {flags}, of which some are unknown")));
+    }
+    let part = |name: &str| match own(name) {
+        Ok(region) => Ok(Some(Arc::new(region) as vdb_distance::Owner)),
+        Err(StorageError::MissingSection { .. }) => Ok(None),
+        Err(error) => Err(OpenError::Storage(error)),
+    };
+    let damaged = |section: &str, error| match error {
+        OpenError::Storage(error) => error.into(),
+        OpenError::Index(reason) => Error::damaged(path, &section_name(number, section), reason),
+    };
+    let hnsw = (flags & 2 > 0).then(|| {
+        Hnsw::open(&vectors, |name| match own(name) {
             Ok(region) => Ok(Arc::new(region) as vdb_distance::Owner),
             Err(error) => Err(OpenError::Storage(error)),
-        });
-        Some(opened.map_err(|error| match error {
-            OpenError::Storage(error) => error.into(),
-            OpenError::Graph(error) => {
-                Error::damaged(path, &section_name(number, "hnsw.config"), error.to_string())
-            }
-        })?)
-    };
-    Ok(SegmentField { number, vectors, hnsw })
+        })
+    });
+    let hnsw = hnsw.transpose().map_err(|error| damaged("hnsw.config", error))?;
+    let index = field.config.index;
+    let codes = CodeIndex::open(index, flags, &vectors, part)
+        .map_err(|error| damaged(CodeIndex::first_section(index), error))?;
+    Ok(SegmentField { number, vectors, hnsw, codes })
 }

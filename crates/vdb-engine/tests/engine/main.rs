@@ -10,6 +10,7 @@ mod crash;
 mod damages;
 mod faults;
 mod golden;
+mod indexes;
 mod kill;
 mod merges;
 mod model;

@@ -11,7 +11,7 @@ use vdb_engine::{
     CollectionConfig, Condition, Effort, Error, FieldIndex, Operation, Payload, Point, PointId, Search,
     Settings, StoredPoint, VectorConfig, View,
 };
-use vdb_index::HnswParams;
+use vdb_index::{CodeKind, CodedParams, HnswParams, IvfParams, LshFamily, LshParams};
 
 const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 const TEXTS: [&str; 6] = ["", "7", "ä ö", "a text that is longer than sixteen bytes", "b", "B"];
@@ -100,7 +100,6 @@ impl Workload {
             exact_scan_factor: if self.chance(0.8) { 0 } else { 16 },
             seed: self.rng.random_range(0..3),
         };
-        let index = if self.chance(0.75) { FieldIndex::Hnsw(hnsw) } else { FieldIndex::Flat };
         let elements = [
             ElementType::F32,
             ElementType::F32,
@@ -111,7 +110,32 @@ impl Workload {
         ];
         let element = elements[self.below(elements.len())];
         let metric = METRICS[self.below(METRICS.len())];
+        let index = match self.below(12) {
+            0..6 => FieldIndex::Hnsw(hnsw),
+            6 | 7 => FieldIndex::Flat,
+            8 | 9 => self.codes(metric),
+            10 => FieldIndex::Ivf(IvfParams {
+                lists: self.chance(0.5).then(|| self.below(5) + 1),
+                bits: self.below(8) as u8 + 1,
+                spill: self.chance(0.3),
+                seed: 1,
+            }),
+            _ => FieldIndex::Lsh(LshParams {
+                family: [LshFamily::Hyperplane, LshFamily::FastHyperplane, LshFamily::CrossPolytope]
+                    [self.below(3)],
+                num_tables: Some(self.below(3) + 1),
+                num_functions: self.chance(0.5).then_some(3),
+                seed: 2,
+            }),
+        };
         VectorConfig::new(dim, metric).with_index(index).with_element(element)
+    }
+
+    /// Any quantizer that goes with a metric.
+    fn codes(&mut self, metric: Metric) -> FieldIndex {
+        let fits = |kind: &CodeKind| CodedParams::new(*kind).check(metric, 1).is_ok();
+        let kinds: Vec<CodeKind> = CodeKind::ALL.into_iter().filter(fits).collect();
+        FieldIndex::Coded(CodedParams::new(kinds[self.below(kinds.len())]))
     }
 
     /// Of one field without a name, mostly, and perhaps others.
@@ -303,14 +327,20 @@ impl Workload {
             Effort::TargetRecall(0.9),
             Effort::EfSearch(1),
             Effort::EfSearch(30),
+            Effort::Oversampling(1),
+            Effort::Probes(1),
+            Effort::Candidates(1),
         ];
         let effort = efforts[self.below(efforts.len())];
         if self.chance(0.02) {
             let mut effort = effort;
-            match self.below(4) {
+            match self.below(7) {
                 0 => query.push(0.0),
                 1 => query[0] = f32::NAN,
                 2 => effort = Effort::EfSearch(0),
+                3 => effort = Effort::Oversampling(0),
+                4 => effort = Effort::Probes(0),
+                5 => effort = Effort::Candidates(0),
                 _ => effort = Effort::TargetRecall(f64::NAN),
             }
             let error = view.search(&Search::new(&query, k).field(field).effort(effort)).unwrap_err();
@@ -335,6 +365,11 @@ impl Workload {
         let answer = view.search(&search).unwrap();
         let of = Searched { field, query: &query, k, test, is_exact, with_payload, with_vectors };
         let recall = model.check_answer(&answer, &of);
-        (!answer.exact && effort != Effort::EfSearch(1)).then_some(recall)
+        let is_narrow = matches!(
+            effort,
+            Effort::EfSearch(1) | Effort::Oversampling(1) | Effort::Probes(1) | Effort::Candidates(1)
+        );
+        let is_graph = matches!(model.fields[field].config.index, FieldIndex::Hnsw(_));
+        (!answer.exact && !is_narrow && is_graph).then_some(recall)
     }
 }

@@ -54,6 +54,27 @@ impl CodeKind {
         CodeKind::U8,
     ];
 
+    /// The kind by its number in files, and its bits where it has a choice of them, else 0.
+    pub fn to_numbers(self) -> (u64, u64) {
+        match self {
+            CodeKind::Sq8 => (0, 0),
+            CodeKind::Sq4 => (1, 0),
+            CodeKind::Pq8 => (2, 0),
+            CodeKind::Pq4 => (3, 0),
+            CodeKind::Opq => (4, 0),
+            CodeKind::Rabitq(bits) => (5, u64::from(bits)),
+            CodeKind::Binary => (6, 0),
+            CodeKind::F16 => (7, 0),
+            CodeKind::Bf16 => (8, 0),
+            CodeKind::U8 => (9, 0),
+        }
+    }
+
+    /// The kind of its [numbers](Self::to_numbers).
+    pub fn from_numbers(kind: u64, bits: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.to_numbers() == (kind, bits))
+    }
+
     /// Candidates per hit that are reranked unless a search says otherwise: the more, the coarser the code.
     pub fn oversampling(self) -> usize {
         match self {

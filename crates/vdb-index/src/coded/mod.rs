@@ -13,6 +13,7 @@ mod codec;
 mod kind;
 mod placement;
 mod scan;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -134,6 +135,10 @@ impl Coded {
         };
         let candidates = codes.nearest(request.query, &matching, wanted);
         let hits = rerank(&query, &candidates, TopK::new(k, request.tie_break));
+        // Codes whose estimates are no numbers, those of a damaged file, name no candidates.
+        if hits.len() < k {
+            return FlatScan.search(vectors, request);
+        }
         Answer { hits, exact: false, distance_computations: candidates.len(), ..Answer::default() }
     }
 

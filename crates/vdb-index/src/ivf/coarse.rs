@@ -52,6 +52,34 @@ impl Coarse {
         coarse
     }
 
+    /// The codes of the centroids, as [`open`](Self::open) reads them.
+    pub(super) fn codes(&self) -> Vec<u8> {
+        [&self.blocks[..], &self.rest[..]].concat()
+    }
+
+    /// The same centroids with their codes; a sentence where those have another length.
+    pub(super) fn open(
+        dim: usize,
+        centroids: Vec<f32>,
+        codes: &[u8],
+        codec: Option<&RabitqBlocks>,
+    ) -> Result<Self, String> {
+        let squares: Vec<f32> =
+            centroids.chunks_exact(dim).map(|centroid| vdb_distance::dot(centroid, centroid)).collect();
+        let count = squares.len();
+        let blocks = codec.map_or(0, |codec| count.div_ceil(BLOCK_VECTORS) * codec.block_bytes());
+        let rest = codec.map_or(0, |codec| count * codec.rest_bytes());
+        if codes.len() != blocks + rest {
+            return Err(format!(
+                "{} bytes of codes of {count} centroids, expected {}",
+                codes.len(),
+                blocks + rest
+            ));
+        }
+        let (blocks, rest) = codes.split_at(blocks);
+        Ok(Self { dim, centroids, squares, blocks: blocks.to_vec(), rest: rest.to_vec() })
+    }
+
     pub(super) fn count(&self) -> usize {
         self.squares.len()
     }

@@ -8,7 +8,8 @@
 //! buffer with a quarter more room; the buffer is packed again when a quarter of it is holes. Numbers are little-endian, so the
 //! bytes can go to a file and come back as they are.
 
-use vdb_distance::AlignedVec;
+use std::borrow::Cow;
+use vdb_distance::{AlignedVec, Owner};
 use vdb_quant::{BLOCK_VECTORS, RabitqBlocks, RabitqCentre};
 
 /// Bytes of a place's offset.
@@ -257,18 +258,56 @@ impl Lists {
 
     /// Lists of [`to_bytes`](Self::to_bytes), or a sentence about what does not fit.
     pub(super) fn from_bytes(layout: Layout, lens: &[u32], bytes: Vec<u8>) -> Result<Self, String> {
-        let mut extents = Vec::with_capacity(lens.len());
-        let mut start = 0;
-        for &len in lens {
-            let blocks = (len as usize).div_ceil(BLOCK_VECTORS);
-            extents.push(Extent { start, blocks, len: len as usize });
-            start += layout.list_bytes(blocks);
-        }
-        if start != bytes.len() {
-            return Err(format!("its lists have {} bytes, expected {start}", bytes.len()));
-        }
+        let extents = extents(layout, lens, bytes.len())?;
         Ok(Self { layout, bytes: AlignedVec::from(&bytes[..]), extents, holes: 0 })
     }
+
+    /// What [`to_bytes`](Self::to_bytes) gives, without a copy where there is no spare room.
+    pub(super) fn stored(&self) -> (Vec<u32>, Cow<'_, [u8]>) {
+        let lens: Vec<u32> = self.extents.iter().map(|extent| extent.len as u32).collect();
+        match extents(self.layout, &lens, self.bytes.len()) {
+            Ok(packed) if packed == self.extents => (lens, Cow::Borrowed(&self.bytes)),
+            _ => (lens, Cow::Owned(self.to_bytes().1)),
+        }
+    }
+
+    /// Lists of [`stored`](Self::stored), read in place.
+    pub(super) fn open(layout: Layout, lens: &[u32], bytes: Owner) -> Result<Self, String> {
+        let extents = extents(layout, lens, (*bytes).as_ref().len())?;
+        let bytes = AlignedVec::opened(bytes).expect("bytes are a whole number of bytes");
+        Ok(Self { layout, bytes, extents, holes: 0 })
+    }
+
+    /// Copies what is read in place.
+    pub(super) fn pin(&mut self) {
+        if self.is_shared() {
+            self.bytes = AlignedVec::from(&self.bytes[..]);
+        }
+    }
+
+    /// Bytes of the lists.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.bytes.is_shared()
+    }
+}
+
+/// Where lists of these lengths lie in so many bytes, without spare room; a sentence where they do not fill them.
+fn extents(layout: Layout, lens: &[u32], bytes: usize) -> Result<Vec<Extent>, String> {
+    let mut extents = Vec::with_capacity(lens.len());
+    let mut start = 0usize;
+    for &len in lens {
+        let blocks = (len as usize).div_ceil(BLOCK_VECTORS);
+        extents.push(Extent { start, blocks, len: len as usize });
+        start = start.saturating_add(layout.list_bytes(blocks));
+    }
+    if start != bytes {
+        return Err(format!("its lists have {bytes} bytes, expected {start}"));
+    }
+    Ok(extents)
 }
 
 /// Copies a list into a range of another capacity, as much as fits both.

@@ -20,6 +20,7 @@ mod lists;
 mod maintain;
 mod parts;
 mod search;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -81,7 +82,8 @@ struct Trained {
     codec: Option<RabitqBlocks>,
     coarse: Coarse,
     lists: Lists,
-    /// The list of each row by offset, with spilling two; [`NOWHERE`] for rows that are not in the index.
+    /// The list of each row by offset, with spilling two; [`NOWHERE`] for rows that are not in the index. Empty while the
+    /// lists are read in place.
     homes: Vec<u32>,
     /// Lists that a row is in.
     copies: usize,
@@ -94,8 +96,11 @@ struct Trained {
 }
 
 impl IvfParams {
-    /// A sentence about what is out of range.
-    fn check(&self) -> Result<(), String> {
+    /// Says in a sentence which parameter is out of its range.
+    ///
+    /// # Errors
+    /// When `lists` is outside 1 to 1,048,576, or `bits` outside 1 to 8.
+    pub fn check(&self) -> Result<(), String> {
         if let Some(lists) = self.lists.filter(|lists| !(1..=MAX_LISTS).contains(lists)) {
             return Err(format!("lists is {lists}, expected 1 to {MAX_LISTS}"));
         }
@@ -152,6 +157,11 @@ impl Ivf {
         })
     }
 
+    /// Whether there are lists: too few rows have none.
+    pub fn has_lists(&self) -> bool {
+        self.trained.is_some()
+    }
+
     /// Adds live rows; they must not be in the index yet. They are found at once.
     ///
     /// # Complexity
@@ -162,6 +172,7 @@ impl Ivf {
     /// When an offset is not a live row of `vectors`.
     pub fn insert(&mut self, vectors: &Vectors, offsets: &[u32]) {
         assert!(offsets.iter().all(|&offset| vectors.live().contains(offset)), "an offset is not live");
+        self.settle(vectors);
         let live = vectors.live().count();
         let known = self.trained.as_ref().map_or(MIN_ROWS, |trained| RETRAIN_FACTOR * trained.trained_rows);
         if live >= known && vectors.dim() <= vdb_quant::MAX_CODE_BYTES {
@@ -174,6 +185,7 @@ impl Ivf {
     /// Takes a row out. Its values must still be there when a list has to be dissolved, so call this before the row
     /// is overwritten.
     pub fn remove(&mut self, vectors: &Vectors, offset: u32) {
+        self.settle(vectors);
         let Some(trained) = &mut self.trained else { return };
         trained.remove(vectors, offset);
         if trained.rows < MIN_ROWS / 2 {

@@ -59,22 +59,8 @@ impl Ivf {
         if lens.is_empty() && centroids.is_empty() && mean.is_empty() && lists.is_empty() {
             return Ok(Self { params, trained: None });
         }
-        let dim = vectors.dim();
-        if lens.is_empty() || lens.len().checked_mul(dim) != Some(centroids.len()) {
-            return Err(format!(
-                "{} lists of {dim} dimensions have {} values of centroids",
-                lens.len(),
-                centroids.len()
-            ));
-        }
-        let metric = vectors.metric();
-        let mean_dim = if metric == Metric::Manhattan { 0 } else { dim };
-        if mean.len() != mean_dim {
-            return Err(format!("its mean has {} values, expected {mean_dim}", mean.len()));
-        }
-        if let Some(value) = mean.iter().chain(&centroids).find(|value| !value.is_finite()) {
-            return Err(format!("a value of its mean or centroids is {value}"));
-        }
+        let (metric, dim) = (vectors.metric(), vectors.dim());
+        check_centroids(metric, dim, &mean, &centroids, lens.len())?;
         let live = vectors.live().count();
         if trained == 0 || trained > u64::from(u32::MAX) || probes == 0 {
             return Err(format!("{probes} probes of lists trained on {trained} rows"));
@@ -82,7 +68,10 @@ impl Ivf {
         let codec = params.codec(metric, mean)?;
         let lists = Lists::from_bytes(Layout::new(codec.as_ref()), &lens, lists)?;
         let copies = if params.spill && lens.len() > 1 { 2 } else { 1 };
-        let homes = homes(vectors, &lists, copies)?;
+        let (homes, places) = homes(vectors, &lists, copies)?;
+        if places != live * copies {
+            return Err(format!("its lists hold {places} rows, expected {}", live * copies));
+        }
         let coarse = Coarse::new(dim, centroids, codec.as_ref());
         let probes = probes as usize;
         let trained_rows = trained as usize;
@@ -92,8 +81,33 @@ impl Ivf {
     }
 }
 
-/// The lists of each row; every live row is in as many as rows are to be, and no other row in any.
-fn homes(vectors: &Vectors, lists: &Lists, copies: usize) -> Result<Vec<u32>, String> {
+/// Checks the mean and the centroids of so many lists.
+pub(super) fn check_centroids(
+    metric: Metric,
+    dim: usize,
+    mean: &[f32],
+    centroids: &[f32],
+    lists: usize,
+) -> Result<(), String> {
+    if lists == 0 || lists.checked_mul(dim) != Some(centroids.len()) {
+        return Err(format!(
+            "{lists} lists of {dim} dimensions have {} values of centroids",
+            centroids.len()
+        ));
+    }
+    let mean_dim = if metric == Metric::Manhattan { 0 } else { dim };
+    if mean.len() != mean_dim {
+        return Err(format!("its mean has {} values, expected {mean_dim}", mean.len()));
+    }
+    match mean.iter().chain(centroids).find(|value| !value.is_finite()) {
+        Some(value) => Err(format!("a value of its mean or centroids is {value}")),
+        None => Ok(()),
+    }
+}
+
+/// The lists of each row, and how many places of lists there are. Only live rows are in lists, none in more than rows are to
+/// be.
+pub(super) fn homes(vectors: &Vectors, lists: &Lists, copies: usize) -> Result<(Vec<u32>, usize), String> {
     let mut homes = vec![NOWHERE; vectors.len() * copies];
     let mut places = 0;
     for list in 0..lists.count() {
@@ -110,9 +124,5 @@ fn homes(vectors: &Vectors, lists: &Lists, copies: usize) -> Result<Vec<u32>, St
             places += 1;
         }
     }
-    let expected = vectors.live().count() * copies;
-    if places != expected {
-        return Err(format!("its lists hold {places} rows, expected {expected}"));
-    }
-    Ok(homes)
+    Ok((homes, places))
 }

@@ -38,7 +38,8 @@ impl Trained {
             trained: self,
             prepared: prepared.as_ref().map(|(_, query)| query),
             query,
-            allowed: request.allowed.map(|_| matching.as_ref()),
+            // What lists that are read in place hold was not looked at yet.
+            allowed: (request.allowed.is_some() || self.homes.is_empty()).then_some(matching.as_ref()),
             nearest: Nearest::new(k),
             candidates: Vec::with_capacity(256),
             estimates: [BlockEstimates::default(); CHUNK],

@@ -4,6 +4,10 @@
 //! inserted since the array was built hang in chains by code. When those are an eighth of the rows, the array is built
 //! again, which costs a constant number of steps for each insertion.
 
+use std::borrow::Cow;
+use std::ops::Range;
+use vdb_distance::AlignedVec;
+
 /// No row, and the end of a chain.
 const NONE: u32 = u32::MAX;
 /// The fewest rows in chains before the array is built again.
@@ -13,8 +17,8 @@ const CHAINED_SHARE: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(super) struct Buckets {
-    starts: Vec<u32>,
-    rows: Vec<u32>,
+    starts: AlignedVec<u32>,
+    rows: AlignedVec<u32>,
     /// First link of each code's chain; empty while there are no chains.
     heads: Vec<u32>,
     links: Vec<Link>,
@@ -29,11 +33,13 @@ struct Link {
 impl Buckets {
     /// A table of `rows`, whose codes of `bits` bits `code` tells by their place.
     pub(super) fn build(bits: usize, rows: &[u32], code: impl Fn(usize) -> u32) -> Self {
-        let mut ends = vec![0u32; (1 << bits) + 1];
+        let mut ends = AlignedVec::<u32>::new();
+        ends.resize((1 << bits) + 1, 0);
         (0..rows.len()).for_each(|place| ends[code(place) as usize + 1] += 1);
         (1..ends.len()).for_each(|i| ends[i] += ends[i - 1]);
         let starts = ends.clone();
-        let mut sorted = vec![NONE; rows.len()];
+        let mut sorted = AlignedVec::new();
+        sorted.resize(rows.len(), NONE);
         for (place, &row) in rows.iter().enumerate() {
             let end = &mut ends[code(place) as usize];
             sorted[*end as usize] = row;
@@ -60,6 +66,42 @@ impl Buckets {
         }
     }
 
+    /// Where a bucket's rows are; nowhere where the numbers, those of a damaged file, say anything else.
+    #[inline]
+    fn range(&self, code: u32) -> Range<usize> {
+        let end = (self.starts[code as usize + 1] as usize).min(self.rows.len());
+        (self.starts[code as usize] as usize).min(end)..end
+    }
+
+    /// A table of its arrays, which may be read in place: as many `starts` as there are codes, and one more.
+    pub(super) fn open(starts: AlignedVec<u32>, rows: AlignedVec<u32>) -> Self {
+        Self { starts, rows, heads: Vec::new(), links: Vec::new() }
+    }
+
+    /// Its arrays where all rows, so many, lie in them; else those of a table that was built again.
+    pub(super) fn arrays(&self, rows: usize) -> Cow<'_, Self> {
+        if self.links.is_empty() && self.rows.len() == rows {
+            return Cow::Borrowed(self);
+        }
+        let mut own = self.clone();
+        own.rebuild();
+        Cow::Owned(own)
+    }
+
+    pub(super) fn starts(&self) -> &AlignedVec<u32> {
+        &self.starts
+    }
+
+    pub(super) fn rows(&self) -> &AlignedVec<u32> {
+        &self.rows
+    }
+
+    /// Copies what is read in place.
+    pub(super) fn pin(&mut self) {
+        self.starts = AlignedVec::from(&self.starts[..]);
+        self.rows = AlignedVec::from(&self.rows[..]);
+    }
+
     fn rebuild(&mut self) {
         let codes = 0..self.starts.len() as u32 - 1;
         let pairs: Vec<(u32, u32)> =
@@ -70,8 +112,8 @@ impl Buckets {
 
     /// Takes a row out of a bucket; says whether it was there.
     pub(super) fn remove(&mut self, code: u32, row: u32) -> bool {
-        let bucket =
-            &mut self.rows[self.starts[code as usize] as usize..self.starts[code as usize + 1] as usize];
+        let range = self.range(code);
+        let bucket = &mut self.rows[range];
         if let Some(place) = bucket.iter().position(|&other| other == row) {
             bucket[place..].rotate_left(1);
             bucket[bucket.len() - 1] = NONE;
@@ -104,8 +146,7 @@ impl Buckets {
     /// The rows of a code.
     #[inline]
     pub(super) fn bucket(&self, code: u32) -> impl Iterator<Item = u32> + '_ {
-        let (start, end) = (self.starts[code as usize], self.starts[code as usize + 1]);
-        let array = self.rows[start as usize..end as usize].iter().copied().take_while(|&row| row != NONE);
+        let array = self.rows[self.range(code)].iter().copied().take_while(|&row| row != NONE);
         let mut link = self.heads.get(code as usize).copied().unwrap_or(NONE);
         let chain = std::iter::from_fn(move || {
             let Link { row, next } = *self.links.get(link as usize)?;

@@ -4,7 +4,7 @@
 //! Manhattan distances have no such bounds: rows that the sketches leave are compared exactly.
 
 use super::hasher::SKETCH_BITS;
-use vdb_distance::{AlignedVec, Metric};
+use vdb_distance::{AlignedVec, Metric, Owner};
 use vdb_quant::{Binary, BinaryQuery, BoundedQuery, BoundedSq8, CodeQuery, MAX_DIM, Quantizer, Rotation};
 
 #[derive(Debug, Clone)]
@@ -38,6 +38,37 @@ impl Codes {
 
     pub(super) fn bytes(&self) -> usize {
         self.sketches.bytes() + self.rows.bytes()
+    }
+
+    /// Codes of `len` rows, read in place; a sentence where they have another length.
+    pub(super) fn open(metric: Metric, dim: usize, len: usize, bytes: [Owner; 2]) -> Result<Self, String> {
+        let mut codes = Self::new(metric, dim);
+        let found = bytes.each_ref().map(|bytes| (**bytes).as_ref().len());
+        let expected = [len * codes.sketcher.code_bytes(), len * codes.code_bytes()];
+        if found != expected {
+            return Err(format!(
+                "{found:?} bytes of sketches and codes of {len} rows, expected {expected:?}"
+            ));
+        }
+        let [sketches, rows] =
+            bytes.map(|bytes| AlignedVec::opened(bytes).expect("bytes are a whole number of bytes"));
+        (codes.sketches, codes.rows) = (sketches, rows);
+        Ok(codes)
+    }
+
+    /// What [`open`](Self::open) reads.
+    pub(super) fn stored(&self) -> [&[u8]; 2] {
+        [&self.sketches, &self.rows]
+    }
+
+    /// Copies what is read in place.
+    pub(super) fn pin(&mut self) {
+        self.sketches = AlignedVec::from(&self.sketches[..]);
+        self.rows = AlignedVec::from(&self.rows[..]);
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.sketches.is_shared()
     }
 
     fn code_bytes(&self) -> usize {

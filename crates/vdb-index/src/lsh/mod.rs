@@ -19,6 +19,7 @@ mod params;
 mod placement;
 mod probe;
 mod search;
+mod stored;
 
 use crate::{Answer, BitSet, FlatScan, Request, Vectors};
 use buckets::Buckets;
@@ -139,7 +140,9 @@ impl Lsh {
         let undirected = vectors.query(request.query).is_undirected();
         match &self.fitted {
             Some(fitted) if wanted < matching.count() && k > 0 && !undirected => {
-                search::search(fitted, vectors, &Request { k, ..*request }, &matching, wanted)
+                let answer = search::search(fitted, vectors, &Request { k, ..*request }, &matching, wanted);
+                // Tables of a damaged file may hold too few rows, or bounds that are no numbers.
+                if answer.hits.len() < k { FlatScan.search(vectors, request) } else { answer }
             }
             _ => FlatScan.search(vectors, request),
         }
@@ -166,27 +169,31 @@ impl Lsh {
         if center.is_empty() && vectors.live().count() == 0 {
             return Ok(Self { params, fitted: None });
         }
-        if center.len() != vectors.dim() {
-            return Err(format!("its centre has {} values, expected {}", center.len(), vectors.dim()));
-        }
-        if let Some(index) = center.iter().position(|value| !value.is_finite()) {
-            return Err(format!("value {index} of the centre is {}", center[index]));
-        }
-        if !max_norm.is_finite() || max_norm < 0.0 {
-            return Err(format!(
-                "rows are lifted to norm {max_norm}, expected a finite number of at least 0"
-            ));
-        }
-        // Nothing is fitted to more rows than there are places for; that bounds the tables, too.
-        if trained == 0 || trained > vectors.len() as u64 {
-            return Err(format!("it was fitted to {trained} rows, expected 1 to {}", vectors.len()));
-        }
+        check_fit(vectors, &center, max_norm, trained)?;
         let placement = Placement { metric: vectors.metric(), center, max_norm };
         let mut fitted = Fitted::build(&params, vectors, placement, trained as usize);
         // More than there are rows is all of them.
         fitted.candidates = candidates.min(vectors.len() as u64) as usize;
         Ok(Self { params, fitted: Some(fitted) })
     }
+}
+
+/// Checks what rows were fitted to.
+fn check_fit(vectors: &Vectors, center: &[f32], max_norm: f32, trained: u64) -> Result<(), String> {
+    if center.len() != vectors.dim() {
+        return Err(format!("its centre has {} values, expected {}", center.len(), vectors.dim()));
+    }
+    if let Some(index) = center.iter().position(|value| !value.is_finite()) {
+        return Err(format!("value {index} of the centre is {}", center[index]));
+    }
+    if !max_norm.is_finite() || max_norm < 0.0 {
+        return Err(format!("rows are lifted to norm {max_norm}, expected a finite number of at least 0"));
+    }
+    // Nothing is fitted to more rows than there are places for; that bounds the tables, too.
+    if trained == 0 || trained > vectors.len() as u64 {
+        return Err(format!("it was fitted to {trained} rows, expected 1 to {}", vectors.len()));
+    }
+    Ok(())
 }
 
 impl Fitted {
