@@ -141,7 +141,7 @@ pub(crate) struct ImportArgs {
     pub(crate) no_wait: bool,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
-    /// Index of a new database, or collection (hnsw or flat)
+    /// Index of a new database, or collection
     #[arg(long, value_enum, default_value_t = IndexName::Hnsw)]
     pub(crate) index: IndexName,
     /// Metric of a new database: euclidean (l2), cosine, dot (ip) or manhattan (l1)
@@ -267,14 +267,14 @@ pub(crate) struct SearchArgs {
     /// HNSW: share of the true neighbours to find, on average, unless a beam width is given [default: 0.95]
     #[arg(long)]
     pub(crate) target_recall: Option<f64>,
-    /// LSH: records to compare [default: as many as find nine in ten neighbours]
-    #[arg(long, conflicts_with = "collection")]
+    /// LSH: records to compare, of a collection in each segment [default: as many as find nine in ten neighbours]
+    #[arg(long)]
     pub(crate) candidates: Option<usize>,
     /// Flat with a quantizer: records per result that are compared exactly
-    #[arg(long, conflicts_with = "collection")]
+    #[arg(long)]
     pub(crate) oversampling: Option<usize>,
-    /// IVF: posting lists to probe
-    #[arg(long, conflicts_with = "collection")]
+    /// IVF: posting lists to probe, of a collection in each segment
+    #[arg(long)]
     pub(crate) probes: Option<usize>,
     /// Only records whose metadata field equals a value: KEY=VALUE, repeatable
     #[arg(long, value_parser = parse_filter)]

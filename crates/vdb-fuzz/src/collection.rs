@@ -9,7 +9,7 @@ use vdb_engine::{
     CollectionConfig, Database, Effort, FieldIndex, Operation, Options, Point, PointId, Search, Settings,
     VectorConfig,
 };
-use vdb_index::HnswParams;
+use vdb_index::{CodeKind, CodedParams, HnswParams, IvfParams, LshParams};
 use vdb_storage::files::FileSystem;
 use vdb_storage::{Backend, ContainerReader, ContainerWriter, Durability, FileKind, LocalDir, SeqNo};
 use vdb_testkit::{Loss, SimFiles};
@@ -64,11 +64,17 @@ fn point(number: u64) -> Point {
         point.vectors.insert("b".to_owned(), vector(number, 2));
         point.payload.insert("n".to_owned(), number.into());
     }
+    for name in CODED {
+        point.vectors.insert(name.to_owned(), vector(number + 7, 4));
+    }
     point.expires_at = number.is_multiple_of(5).then_some(u64::MAX - number);
     point
 }
 
-/// A segment with a graph, one without, rows that are gone, records in the log.
+/// Fields with indexes that are no graphs.
+const CODED: [&str; 3] = ["codes", "lists", "tables"];
+
+/// A segment with a graph and the other indexes, one without, rows that are gone, records in the log.
 fn base() -> &'static SimFiles {
     static BASE: OnceLock<SimFiles> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -77,7 +83,17 @@ fn base() -> &'static SimFiles {
         let hnsw = HnswParams { m: 3, ef_construction: 10, exact_scan_factor: 0, seed: 1 };
         let plain = VectorConfig::new(3, Metric::Cosine).with_index(FieldIndex::Hnsw(hnsw));
         let second = VectorConfig::new(2, Metric::DotProduct).with_index(FieldIndex::Flat);
-        let vectors = [(String::new(), plain), ("b".to_owned(), second)].into();
+        let lists = IvfParams { lists: Some(3), ..IvfParams::default() };
+        let tables = LshParams { num_tables: Some(2), ..LshParams::default() };
+        let indexes = [
+            FieldIndex::Coded(CodedParams::new(CodeKind::Rabitq(3))),
+            FieldIndex::Ivf(lists),
+            FieldIndex::Lsh(tables),
+        ];
+        let of_four = VectorConfig::new(4, Metric::Euclidean);
+        let coded = CODED.into_iter().zip(indexes);
+        let coded = coded.map(|(name, index)| (name.to_owned(), of_four.with_index(index)));
+        let vectors = [(String::new(), plain), ("b".to_owned(), second)].into_iter().chain(coded).collect();
         let collection =
             database.create_collection("a", &CollectionConfig { vectors }).expect("a collection");
         collection.upsert((0..24).map(point).collect()).expect("points");
@@ -137,7 +153,7 @@ fn exercise(files: &SimFiles) {
             let fields: Vec<(String, usize)> =
                 view.vectors().map(|(name, config)| (name.to_owned(), config.dim)).collect();
             for (name, dim) in fields.iter().filter(|field| field.1 <= 1_000) {
-                for effort in [Effort::Exact, Effort::Default, Effort::EfSearch(5)] {
+                for effort in [Effort::Exact, Effort::Default, Effort::EfSearch(5), Effort::Candidates(2)] {
                     let query = vector(7, *dim as u64);
                     let search =
                         Search::new(&query, 4).field(name).effort(effort).with_payload().with_vectors();

@@ -190,10 +190,9 @@ impl VectorDBBuilder {
     /// Opens the database in a directory, making it when the directory is missing or empty; as
     /// [`VectorDB::open`](VectorDB::open), with these parameters.
     ///
-    /// What a directory was made with must fit: the dimension, the metric, whether there is a graph, and, where they are set
-    /// to other values than the defaults, `m`, `ef_construction`, `exact_scan_factor` and the graph's `seed`. Left at their
-    /// defaults they are those of the directory. All other parameters are those of searches, or of an index in memory,
-    /// and may differ each time.
+    /// What a directory was made with must fit: the dimension, the metric, the kind of index, and, where they are set to other
+    /// values than the defaults, the quantizer and the parameters that the index is built with. Left at their defaults they
+    /// are those of the directory. All other parameters are those of searches and may differ each time.
     ///
     /// ```
     /// use vector_db_rs::{Metric, VectorDB};

@@ -68,10 +68,9 @@ impl VectorDB {
     /// metadata is the payload. Where another program put values into payloads that are no text, they read as their JSON, and
     /// its ids that are numbers or UUIDs read as text, but are not found by [`get`](Self::get) and [`delete`](Self::delete).
     ///
-    /// [`IndexType::Flat`] and [`IndexType::HNSW`] are the engine's. It keeps no other index yet: for
-    /// [`IndexType::LSH`], [`IndexType::IVF`] and a [quantizer](VectorDBBuilder::quantizer), records are as durable, but the
-    /// index is built in memory, over a copy of all records, whenever the directory is opened. A directory that was made
-    /// without a graph can be opened with any index but HNSW.
+    /// Every index is the engine's, kept in the files of the directory: nothing is built when it is opened. A directory is
+    /// opened with the kind of index that it was made with; a [quantizer](VectorDBBuilder::quantizer) that is not named is that
+    /// of the directory.
     ///
     /// # Durability
     /// A change that returned survives a crash of the process and a power failure. One that failed with

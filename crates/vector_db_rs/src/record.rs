@@ -235,14 +235,4 @@ impl HitsAnswer<'_> {
         });
         SearchAnswer { results: results.collect(), exact, distance_computations, hops, ef_search }
     }
-
-    /// The same, borrowing nothing.
-    pub(crate) fn into_owned(self) -> HitsAnswer<'static> {
-        let Self { hits, exact, distance_computations, hops, ef_search } = self;
-        let hits = hits.into_iter().map(|hit| {
-            let SearchHit { similarity, distance, .. } = hit;
-            SearchHit::owned(hit.into_record(), similarity, distance)
-        });
-        HitsAnswer { hits: hits.collect(), exact, distance_computations, hops, ef_search }
-    }
 }

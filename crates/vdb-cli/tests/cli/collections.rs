@@ -269,6 +269,31 @@ fn info_tells_what_collections_hold() {
 }
 
 #[test]
+fn every_index_can_be_had() {
+    let (folder, _) = with_collection();
+    for (arguments, index, quantizer, effort) in [
+        ("--index flat --quantizer rabitq2", "flat", Some("rabitq2"), "--oversampling 3"),
+        ("--index ivf --lists 20 --spill", "ivf", None, "--probes 3"),
+        ("--index lsh --num-tables 4 --lsh-family hyperplane", "lsh", None, "--candidates 30"),
+    ] {
+        folder
+            .run(&format!("import rows.jsonl --db {index} --collection c --metric euclidean {arguments}"))
+            .success();
+        let vector = &info(&folder, index)[0]["vectors"][0];
+        assert_eq!((&vector["index"], vector["quantizer"].as_str()), (&index.into(), quantizer));
+        let search = |effort: &str| {
+            let command = format!("search --db {index} --collection c --id r1 -k 5 {effort}");
+            folder.run(&command).success()
+        };
+        assert!(search(effort).contains("r1"), "{index}");
+        assert!(search("--exact").contains("r1"), "{index}");
+        let text = folder.run(&format!("info --db {index}")).success();
+        let expected = quantizer.map_or(index.to_owned(), |quantizer| format!("{index} with {quantizer}"));
+        assert!(text.contains(&expected), "{text}");
+    }
+}
+
+#[test]
 fn check_finds_what_is_damaged() {
     let (folder, _) = with_collection();
     folder.run("import rows.jsonl --db db --collection other").success();
@@ -410,10 +435,11 @@ fn mistakes_are_told_with_what_to_do() {
     folder.run("import absent.fbin --db new --collection c").failure(&["absent.fbin", "No such file"]);
     assert!(!folder.path("new").exists());
     folder.run("import rows.jsonl --db rows.jsonl --collection c").failure(&["rows.jsonl", "--collection"]);
-    folder.run("import rows.jsonl --db new --collection c --index ivf").failure(&["hnsw or flat"]);
+    folder.run("import rows.jsonl --db new --collection c --quantizer sq8").failure(&["--index flat"]);
+    let lists = "import rows.jsonl --db new --collection c --index ivf --bits 9";
+    folder.run(lists).failure(&["bits is 9, expected 1 to 8"]);
     folder.run("import rows.jsonl --db new --collection c --batch 0").failure(&["--batch is 0"]);
     folder.run("import rows.jsonl --db new --batch 7").usage_error(&["--collection"]);
-    folder.run("search --db db --collection c --id r1 --probes 3").usage_error(&["cannot be used"]);
 
     // The collection, the point, what was expected and what was found.
     let wide = json!({"id": "wide", "vector": vec![0.5; 9]});

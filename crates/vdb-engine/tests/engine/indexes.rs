@@ -118,8 +118,11 @@ fn answers(collection: &Collection) -> Vec<SearchAnswer> {
         .collect()
 }
 
+/// The sections of a file, by name.
+type Sections = Vec<(String, Vec<u8>)>;
+
 /// Names of the files of segments, and the sections of each.
-fn segments(files: &SimFiles) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+fn segments(files: &SimFiles) -> Vec<(String, Sections)> {
     let mut names = files.list(Path::new(FOLDER)).unwrap();
     names.retain(|name| name.starts_with("blob-seg-"));
     let sections = |name: &String| {

@@ -33,6 +33,7 @@ fn section(stored: &Stored, name: &str) -> Result<Owner, String> {
 
 /// What the three have in common.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Any {
     Coded(Coded),
     Ivf(Ivf),

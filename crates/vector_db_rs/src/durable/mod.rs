@@ -1,10 +1,8 @@
 //! The durable side of [`VectorDB`](crate::VectorDB): records as points of one collection of a database in a directory.
 //!
 //! An id is a text, metadata is the payload, the vector is the one without a name. The collection answers searches, exactly or
-//! through the graphs of its segments. What it keeps no index for lies in a [`Mirror`]: an index in memory that follows the
-//! collection.
+//! through the indexes of its segments.
 
-mod mirror;
 mod points;
 
 use crate::files::in_file;
@@ -12,17 +10,16 @@ use crate::index::{Beam, Core, IndexParams, check_options, check_queries, check_
 use crate::record::{HitsAnswer, SearchHit, SearchOptions};
 use crate::store::check_record;
 use crate::{Error, IndexType, VectorRecord, engine};
-use mirror::Mirror;
-use points::{Batch, holds, id_of, point_of, record_of};
+use points::{Batch, holds, point_of, record_of};
 use rayon::prelude::*;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use vdb_distance::Metric;
 use vdb_engine::{
     Collection, CollectionConfig, Database, Durability, Effort, FieldIndex, Operation, Options, Payload,
     PointId, Search, VectorConfig, View,
 };
-use vdb_index::HnswParams;
+use vdb_index::{CodedParams, HnswParams, IvfParams, LshParams};
 use vdb_storage::MAX_RECORD_BYTES;
 
 /// The name of the one collection.
@@ -42,23 +39,17 @@ pub(crate) struct Setup {
 impl Setup {
     /// The vectors of a directory that is made for it.
     fn vector_config(&self) -> VectorConfig {
-        let index = match self.index_type {
-            IndexType::HNSW => FieldIndex::Hnsw(self.params.hnsw),
-            IndexType::Flat | IndexType::LSH | IndexType::IVF => FieldIndex::Flat,
+        let index = match (self.index_type, self.params.coded) {
+            (IndexType::Flat, None) => FieldIndex::Flat,
+            (IndexType::Flat, Some(params)) => FieldIndex::Coded(params),
+            (IndexType::HNSW, _) => FieldIndex::Hnsw(self.params.hnsw),
+            (IndexType::LSH, _) => FieldIndex::Lsh(self.params.lsh),
+            (IndexType::IVF, _) => FieldIndex::Ivf(self.params.ivf),
         };
         VectorConfig::new(self.dimension, self.metric).with_index(index)
     }
 
-    /// Whether the collection has no index for it.
-    fn needs_mirror(&self) -> bool {
-        match self.index_type {
-            IndexType::Flat => self.params.coded.is_some(),
-            IndexType::HNSW => false,
-            IndexType::LSH | IndexType::IVF => true,
-        }
-    }
-
-    /// The same with the graph that the directory was made with.
+    /// The same with the parameters of the index that the directory was made with.
     ///
     /// # Errors
     /// What was expected and what was found.
@@ -66,35 +57,94 @@ impl Setup {
         let Some((_, found)) = view.vectors().find(|(name, _)| *name == FIELD) else {
             return Err(format!("expected vectors without a name; the collection {COLLECTION:?} has none"));
         };
+        if let (IndexType::Flat, None, FieldIndex::Coded(params)) =
+            (self.index_type, self.params.coded, found.index)
+        {
+            // No quantizer was named: it is the one of the directory.
+            self.params.coded = Some(params);
+        }
+        let own = self.vector_config();
         let kept = |config: &VectorConfig| {
-            let graph = match config.index {
-                FieldIndex::Hnsw(_) => "with a graph (HNSW)",
-                _ => "without a graph (Flat, LSH, IVF)",
-            };
-            format!("{} dimensions, {}, {graph}", config.dim, config.metric)
+            format!("{} dimensions, {}, {}", config.dim, config.metric, described(config.index))
         };
-        let (expected, found_text) = (kept(&self.vector_config()), kept(found));
+        let (expected, found_text) = (kept(&own), kept(found));
         if expected != found_text {
             return Err(format!(
                 "expected a database of {expected}; the directory holds one of {found_text}"
             ));
         }
-        if let FieldIndex::Hnsw(found) = found.index {
-            let numbers = |params: HnswParams| {
-                let HnswParams { m, ef_construction, exact_scan_factor, seed } = params;
-                [m as u64, ef_construction as u64, exact_scan_factor as u64, seed]
-            };
-            let (asked, default) = (numbers(self.params.hnsw), numbers(HnswParams::default()));
-            let names = ["m", "ef_construction", "exact_scan_factor", "seed"];
-            for (place, (name, found)) in names.into_iter().zip(numbers(found)).enumerate() {
-                if asked[place] != default[place] && asked[place] != found {
-                    let asked = asked[place];
-                    return Err(format!("expected a graph with {name} {asked}; the directory's has {found}"));
-                }
+        let (what, asked) = parameters(own.index);
+        let (default, found_numbers) = (parameters(with_defaults(own.index)).1, parameters(found.index).1);
+        for (place, (name, found)) in found_numbers.into_iter().enumerate() {
+            let asked = asked[place].1;
+            if asked != default[place].1 && asked != found {
+                return Err(format!("expected {what} with {name} {asked}; the directory's has {found}"));
             }
-            self.params.hnsw = found;
+        }
+        match found.index {
+            FieldIndex::Hnsw(found) => self.params.hnsw = found,
+            FieldIndex::Coded(found) => self.params.coded = Some(found),
+            FieldIndex::Ivf(found) => self.params.ivf = found,
+            FieldIndex::Lsh(found) => self.params.lsh = found,
+            _ => {}
         }
         Ok(self)
+    }
+}
+
+/// What is kept for searches.
+fn described(index: FieldIndex) -> String {
+    match index {
+        FieldIndex::Flat => "without an index (Flat)".to_owned(),
+        FieldIndex::Hnsw(_) => "with a graph (HNSW)".to_owned(),
+        FieldIndex::Coded(params) => format!("with codes (Flat, {})", params.kind),
+        FieldIndex::Ivf(_) => "with posting lists (IVF)".to_owned(),
+        FieldIndex::Lsh(_) => "with hash tables (LSH)".to_owned(),
+        _ => "with an index that this version does not know".to_owned(),
+    }
+}
+
+/// The parameters of an index by name, as numbers; those of one kind in one order.
+fn parameters(index: FieldIndex) -> (&'static str, Vec<(&'static str, u64)>) {
+    let given = |number: Option<usize>| number.unwrap_or(0) as u64;
+    match index {
+        FieldIndex::Hnsw(HnswParams { m, ef_construction, exact_scan_factor, seed }) => (
+            "a graph",
+            vec![
+                ("m", m as u64),
+                ("ef_construction", ef_construction as u64),
+                ("exact_scan_factor", exact_scan_factor as u64),
+                ("seed", seed),
+            ],
+        ),
+        FieldIndex::Coded(CodedParams { subspaces, seed, .. }) => {
+            ("codes", vec![("subspaces", subspaces as u64), ("seed", seed)])
+        }
+        FieldIndex::Ivf(IvfParams { lists, bits, spill, seed }) => (
+            "posting lists",
+            vec![("lists", given(lists)), ("bits", bits.into()), ("spill", spill.into()), ("seed", seed)],
+        ),
+        FieldIndex::Lsh(LshParams { family, num_tables, num_functions, seed }) => (
+            "hash tables",
+            vec![
+                ("family", family as u64),
+                ("num_tables", given(num_tables)),
+                ("num_functions", given(num_functions)),
+                ("seed", seed),
+            ],
+        ),
+        _ => ("nothing", Vec::new()),
+    }
+}
+
+/// The same kind of index with the parameters that nobody has set.
+fn with_defaults(index: FieldIndex) -> FieldIndex {
+    match index {
+        FieldIndex::Hnsw(_) => FieldIndex::Hnsw(HnswParams::default()),
+        FieldIndex::Coded(params) => FieldIndex::Coded(CodedParams::new(params.kind)),
+        FieldIndex::Ivf(_) => FieldIndex::Ivf(IvfParams::default()),
+        FieldIndex::Lsh(_) => FieldIndex::Lsh(LshParams::default()),
+        other => other,
     }
 }
 
@@ -105,8 +155,6 @@ pub(crate) struct Durable {
     database: Arc<Database>,
     collection: Arc<Collection>,
     pub(crate) setup: Setup,
-    /// Who changes records holds it while they do, so that its changes come in the collection's order.
-    mirror: Option<Arc<RwLock<Mirror>>>,
     /// The most bytes of a batch that is one record of the log.
     batch_bytes: usize,
 }
@@ -121,9 +169,8 @@ impl Durable {
             found => found?,
         };
         let setup = fitted(setup, &collection, path)?;
-        let mirror = mirror_of(&setup, &collection)?;
         let (path, database) = (Arc::from(path), Arc::new(database));
-        Ok(Self { path, database, collection, setup, mirror, batch_bytes: MAX_RECORD_BYTES })
+        Ok(Self { path, database, collection, setup, batch_bytes: MAX_RECORD_BYTES })
     }
 
     pub(crate) fn insert(&mut self, record: VectorRecord) -> Result<(), Error> {
@@ -174,15 +221,7 @@ impl Durable {
 
     /// Makes changes that are durable then; gives the number of those that did nothing.
     fn write(&self, operations: Vec<Operation<'_>>) -> Result<usize, Error> {
-        let Some(mirror) = &self.mirror else {
-            return Ok(self.collection.write(operations, Durability::Sync)?.skipped);
-        };
-        let ids: Vec<PointId> = operations.iter().filter_map(id_of).cloned().collect();
-        let mut mirror = mirror.write().unwrap_or_else(PoisonError::into_inner);
-        let written = self.collection.write(operations, Durability::Sync)?;
-        // They are made; where the mirror cannot follow now, the next search has it try again.
-        let _ = mirror.follow_ids(&self.collection.view(), &ids);
-        Ok(written.skipped)
+        Ok(self.collection.write(operations, Durability::Sync)?.skipped)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -213,12 +252,7 @@ impl Durable {
     ) -> Result<HitsAnswer<'static>, Error> {
         check_options(options)?;
         check_query(query, self.setup.dimension)?;
-        match &self.mirror {
-            Some(mirror) => {
-                self.with_core(mirror, |core| Ok(core.search_hits(query, k, options)?.into_owned()))
-            }
-            None => self.search_view(&self.collection.view(), query, k, options),
-        }
+        self.search_view(&self.collection.view(), query, k, options)
     }
 
     /// The answers of one version to all queries.
@@ -230,12 +264,6 @@ impl Durable {
     ) -> Result<Vec<HitsAnswer<'static>>, Error> {
         check_options(options)?;
         check_queries(queries, self.setup.dimension)?;
-        if let Some(mirror) = &self.mirror {
-            return self.with_core(mirror, |core| {
-                let answers = core.search_hits_batch(queries, k, options)?;
-                Ok(answers.into_iter().map(HitsAnswer::into_owned).collect())
-            });
-        }
         let view = self.collection.view();
         queries.par_iter().map(|query| self.search_view(&view, query, k, options)).collect()
     }
@@ -263,41 +291,24 @@ impl Durable {
     }
 
     fn effort(&self, options: &SearchOptions) -> Effort {
-        if options.exact || self.setup.index_type == IndexType::Flat {
-            return Effort::Exact;
-        }
-        match self.setup.params.beam(options) {
-            Beam::Wide(ef_search) => Effort::EfSearch(ef_search.max(1)),
-            Beam::ForRecall(target) => Effort::TargetRecall(target),
-        }
-    }
-
-    /// Searches the mirror as of the version that is there now.
-    fn with_core<R>(
-        &self,
-        mirror: &RwLock<Mirror>,
-        search: impl FnOnce(&Core) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let version = self.collection.view().version();
-        {
-            let mirror = mirror.read().unwrap_or_else(PoisonError::into_inner);
-            if mirror.version() == version {
-                return search(mirror.core());
+        let IndexParams { coded, probes, .. } = self.setup.params;
+        match self.setup.index_type {
+            _ if options.exact => Effort::Exact,
+            IndexType::Flat if coded.is_none() => Effort::Exact,
+            IndexType::Flat => {
+                options.oversampling.map_or(Effort::Default, |n| Effort::Oversampling(n.max(1)))
             }
+            IndexType::IVF => options.probes.or(probes).map_or(Effort::Default, |n| Effort::Probes(n.max(1))),
+            IndexType::LSH => options.candidates.map_or(Effort::Default, |n| Effort::Candidates(n.max(1))),
+            IndexType::HNSW => match self.setup.params.beam(options) {
+                Beam::Wide(ef_search) => Effort::EfSearch(ef_search.max(1)),
+                Beam::ForRecall(target) => Effort::TargetRecall(target),
+            },
         }
-        // A record has expired, another process was read, or a clone has written since.
-        let mut mirror = mirror.write().unwrap_or_else(PoisonError::into_inner);
-        mirror.follow(&self.collection.view())?;
-        search(mirror.core())
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let (_, taken) = self.database.memory();
-        let mirror = self
-            .mirror
-            .as_ref()
-            .map_or(0, |mirror| mirror.read().unwrap_or_else(PoisonError::into_inner).core().bytes());
-        taken as usize + mirror
+        self.database.memory().1 as usize
     }
 
     pub(crate) fn refresh(&mut self) -> Result<bool, Error> {
@@ -306,7 +317,6 @@ impl Durable {
         if !Arc::ptr_eq(&collection, &self.collection) {
             // It was dropped and made anew.
             self.setup = fitted(self.setup, &collection, &self.path)?;
-            self.mirror = mirror_of(&self.setup, &collection)?;
             self.collection = collection;
         }
         Ok(is_new)
@@ -339,15 +349,6 @@ impl Durable {
 
 fn fitted(setup: Setup, collection: &Collection, path: &Path) -> Result<Setup, Error> {
     setup.fitted(&collection.view()).map_err(|reason| in_file(path, Error::InvalidConfig(reason)))
-}
-
-fn mirror_of(setup: &Setup, collection: &Collection) -> Result<Option<Arc<RwLock<Mirror>>>, Error> {
-    if !setup.needs_mirror() {
-        return Ok(None);
-    }
-    let mut mirror = Mirror::new(setup);
-    mirror.follow(&collection.view())?;
-    Ok(Some(Arc::new(RwLock::new(mirror))))
 }
 
 fn hit_of(hit: engine::SearchHit) -> SearchHit<'static> {

@@ -4,7 +4,7 @@ use super::FIELD;
 use crate::VectorRecord;
 use serde_json::Value;
 use std::collections::HashMap;
-use vdb_engine::{Operation, Payload, Point, PointId, StoredPoint};
+use vdb_engine::{Payload, Point, PointId, StoredPoint};
 
 /// What a point takes in a record of the log beside its id, its values and its payload, at most.
 const POINT_BYTES: usize = 64;
@@ -48,15 +48,6 @@ pub(super) fn holds(payload: &Payload, filter: &[(String, String)]) -> bool {
             text == *expected
         }
     })
-}
-
-/// The point that an operation of this crate is about.
-pub(super) fn id_of<'a>(operation: &'a Operation<'_>) -> Option<&'a PointId> {
-    match operation {
-        Operation::Upsert(point, _) => Some(&point.id),
-        Operation::Delete(id) => Some(id),
-        _ => None,
-    }
 }
 
 /// Points that go into one record of the log; of several with one id the last.

@@ -1,9 +1,8 @@
-//! What cannot be seen from outside: batches that do not fit in one record, and an index in memory that others overtake.
+//! What cannot be seen from outside: batches that do not fit in one record.
 
 use super::*;
 use crate::index::IndexParams;
 use std::collections::HashMap;
-use vdb_engine::Point;
 
 fn open(path: &Path, index_type: IndexType, options: Options) -> Durable {
     let setup = Setup { dimension: 2, metric: Metric::Euclidean, index_type, params: IndexParams::default() };
@@ -64,29 +63,4 @@ fn a_batch_takes_no_more_bytes_than_it_is_counted_with() {
         durable.insert(record).unwrap();
         assert!((log() - before) as usize <= counted + 64, "{} bytes, counted {counted}", log() - before);
     }
-}
-
-#[test]
-fn an_index_in_memory_sees_records_that_expire() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut durable = open(folder.path(), IndexType::LSH, Options::new());
-    durable.insert(record(1)).unwrap();
-    let mut point = Point::new("2", vec![2.0, 1.0]);
-    point.expires_at = Some(2_000);
-    durable.collection.upsert(vec![point, Point::new("3", vec![3.0, 1.0])]).unwrap();
-    let found = |durable: &Durable| {
-        let answer = durable.search_hits(&[0.0, 1.0], 9, &SearchOptions::new()).unwrap();
-        answer.hits.iter().map(|hit| hit.id().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(found(&durable), ["1", "2", "3"]);
-    durable.insert(record(4)).unwrap();
-    assert_eq!(durable.collection.expire(2_000).unwrap(), 1);
-    durable.collection.upsert(vec![Point::new("3", vec![9.0, 1.0])]).unwrap();
-    assert_eq!(found(&durable), ["1", "4", "3"]);
-    durable.collection.delete(&[PointId::from("1")]).unwrap();
-    // A change of its own notices, too.
-    durable.insert(record(5)).unwrap();
-    assert_eq!(found(&durable), ["4", "5", "3"]);
-    assert!(durable.delete("4").unwrap());
-    assert_eq!(found(&durable), ["5", "3"]);
 }

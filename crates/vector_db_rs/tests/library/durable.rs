@@ -267,7 +267,7 @@ fn graphs_of_segments_reach_the_target_recall() {
 }
 
 #[test]
-fn an_index_in_memory_gives_the_answers_of_a_database_in_memory() {
+fn indexes_of_segments_are_found_again_and_as_good_as_those_in_memory() {
     let records = generate_random_vectors_seeded(3_000, DIMENSION, 5);
     let queries = generate_random_vectors_seeded(30, DIMENSION, 6);
     for (kind, builder) in
@@ -278,15 +278,25 @@ fn an_index_in_memory_gives_the_answers_of_a_database_in_memory() {
         let mut durable = builder.clone().open(folder.path()).unwrap();
         memory.batch_insert(records.clone()).unwrap();
         durable.batch_insert(records.clone()).unwrap();
-        for query in &queries {
-            let search = |db: &VectorDB| db.search_with(&query.vector, 10, &SearchOptions::new()).unwrap();
-            assert_eq!(search(&durable), search(&memory), "{kind}");
-            assert!(!search(&durable).exact, "{kind}");
+        durable.optimize().unwrap();
+        // The parameter of each is one that all others pay no heed to.
+        let efforts = [SearchOptions::new(), SearchOptions::new().candidates(150).oversampling(5).probes(9)];
+        let search = |db: &VectorDB, options: &SearchOptions| -> Vec<SearchAnswer> {
+            queries.iter().map(|query| db.search_with(&query.vector, 10, options).unwrap()).collect()
+        };
+        for options in &efforts {
+            // One segment, over the same rows in the same order.
+            assert_eq!(search(&durable, options), search(&memory, options), "{kind}");
+            assert!(search(&durable, options).iter().all(|answer| !answer.exact), "{kind}");
         }
-        assert!(durable.memory_bytes() > size_of::<f32>() * DIMENSION * records.len());
+        assert_ne!(search(&durable, &efforts[0]), search(&durable, &efforts[1]), "{kind}");
         assert_eq!(durable.quantizer(), memory.quantizer());
+        let before = search(&durable, &efforts[0]);
         durable.close().unwrap();
-        let found = recall(&builder.open(folder.path()).unwrap(), &queries, 10);
+        let durable = builder.open(folder.path()).unwrap();
+        assert!(durable.memory_bytes() < size_of::<f32>() * DIMENSION * records.len());
+        assert_eq!(search(&durable, &efforts[0]), before, "{kind}");
+        let found = recall(&durable, &queries, 10);
         println!("{kind}: recall {found:.3} when opened again");
         assert!(found > 0.8, "{kind}: recall {found}");
     }
@@ -312,11 +322,13 @@ fn another_dimension_metric_or_index_is_refused() {
         builder().metric(Metric::Manhattan),
         &format!("database of 3 dimensions, manhattan, with a graph (HNSW); {holds}"),
     );
-    for index in [IndexType::Flat, IndexType::IVF, IndexType::LSH] {
-        check(
-            builder().index(index),
-            &format!("database of 3 dimensions, cosine, without a graph (Flat, LSH, IVF); {holds}"),
-        );
+    for (index, expected) in [
+        (IndexType::Flat, "without an index (Flat)"),
+        (IndexType::IVF, "with posting lists (IVF)"),
+        (IndexType::LSH, "with hash tables (LSH)"),
+    ] {
+        let expected = format!("database of 3 dimensions, cosine, {expected}; {holds}");
+        check(builder().index(index), &expected);
     }
     check(builder().m(12), "graph with m 12; the directory's has 8");
     check(builder().seed(3), "graph with seed 3; the directory's has 0");
@@ -326,6 +338,42 @@ fn another_dimension_metric_or_index_is_refused() {
     // One process writes.
     let locked = VectorDB::open(path, config(3, DistanceMetric::Cosine, IndexType::HNSW)).unwrap_err();
     assert!(matches!(locked, Error::Storage(StorageError::Locked { .. })), "{locked}");
+    for (place, builder, other, expected) in [
+        (
+            "codes",
+            builder().index(IndexType::Flat).quantizer(Quantizer::Pq4).subspaces(2),
+            builder().index(IndexType::Flat).quantizer(Quantizer::Pq4).subspaces(3),
+            "expected codes with subspaces 3; the directory's has 2",
+        ),
+        (
+            "codes",
+            builder().index(IndexType::Flat),
+            builder().index(IndexType::Flat).quantizer(Quantizer::Sq8),
+            "cosine, with codes (Flat, sq8); the directory holds one of 3 dimensions, cosine, with codes (Flat, pq4)",
+        ),
+        (
+            "lists",
+            builder().index(IndexType::IVF).bits(2),
+            builder().index(IndexType::IVF).bits(3),
+            "expected posting lists with bits 3; the directory's has 2",
+        ),
+        (
+            "tables",
+            builder().index(IndexType::LSH).num_tables(5),
+            builder().index(IndexType::LSH).num_tables(6),
+            "expected hash tables with num_tables 6; the directory's has 5",
+        ),
+    ] {
+        let path = folder.path().join(place);
+        builder.open(&path).unwrap().close().unwrap();
+        let error = other.open(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let plain = folder.path().join("plain");
+    builder().index(IndexType::Flat).open(&plain).unwrap().close().unwrap();
+    let error = builder().index(IndexType::Flat).quantizer(Quantizer::Sq8).open(&plain).unwrap_err();
+    assert!(error.to_string().contains("with codes (Flat, sq8); the directory holds one of"), "{error}");
+    assert!(error.to_string().ends_with("without an index (Flat)"), "{error}");
     let error =
         VectorDB::open(path.join("other"), config(0, DistanceMetric::Cosine, IndexType::HNSW)).unwrap_err();
     assert_eq!(error.to_string(), "invalid configuration: dimension is 0, expected 1 to 65536");

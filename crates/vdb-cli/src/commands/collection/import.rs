@@ -14,7 +14,7 @@ use std::time::Instant;
 use vdb_engine::{
     Collection, CollectionConfig, Durability, Error, FieldIndex, Operation, Point, PointId, VectorConfig,
 };
-use vdb_index::HnswParams;
+use vdb_index::{CodedParams, HnswParams, IvfParams, LshParams};
 
 /// A batch that takes so many bytes is written before it has all its points.
 const MOST_BATCH_BYTES: u64 = 64 << 20;
@@ -102,19 +102,31 @@ pub(crate) fn import(args: &ImportArgs, name: &str, out: &mut dyn Write) -> anyh
 
 fn index(args: &ImportArgs) -> anyhow::Result<FieldIndex> {
     let parameters = &args.parameters;
-    ensure!(parameters.quantizer.is_none(), "a collection has no --quantizer: leave it out");
+    ensure!(
+        parameters.quantizer.is_none() || args.index == IndexName::Flat,
+        "--quantizer goes with --index flat: leave one of them out"
+    );
+    let seed = parameters.seed;
     match args.index {
-        IndexName::Flat => Ok(FieldIndex::Flat),
+        IndexName::Flat => Ok(parameters.quantizer.map_or(FieldIndex::Flat, |kind| {
+            FieldIndex::Coded(CodedParams { kind, subspaces: parameters.subspaces, seed })
+        })),
         IndexName::Hnsw => {
             let (m, ef_construction) = (parameters.m, parameters.ef_construction);
-            Ok(FieldIndex::Hnsw(HnswParams {
-                m,
-                ef_construction,
-                seed: parameters.seed,
-                ..HnswParams::default()
-            }))
+            Ok(FieldIndex::Hnsw(HnswParams { m, ef_construction, seed, ..HnswParams::default() }))
         }
-        IndexName::Lsh | IndexName::Ivf => bail!("a collection has the index hnsw or flat"),
+        IndexName::Lsh => Ok(FieldIndex::Lsh(LshParams {
+            family: parameters.lsh_family.into(),
+            num_tables: parameters.num_tables,
+            num_functions: parameters.num_functions,
+            seed,
+        })),
+        IndexName::Ivf => Ok(FieldIndex::Ivf(IvfParams {
+            lists: parameters.lists,
+            bits: parameters.bits,
+            spill: parameters.spill,
+            seed,
+        })),
     }
 }
 

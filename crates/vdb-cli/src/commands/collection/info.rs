@@ -17,6 +17,8 @@ struct Vector {
     m: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ef_construction: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantizer: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +51,7 @@ enum Info {
         bytes_on_disk: u64,
         /// What the writer does in the background.
         jobs: Vec<Job>,
-        /// `complete`, or `partial` while points are compared one by one because no graph covers them yet.
+        /// `complete`, or `partial` while points are compared one by one because no index covers them yet.
         index_state: &'static str,
     },
     Quarantined {
@@ -118,12 +120,16 @@ fn of_collection(database: &Database, name: &str) -> anyhow::Result<Info> {
 }
 
 fn vector(name: &str, config: &VectorConfig) -> Vector {
-    let (index, m, ef_construction) = match config.index {
-        FieldIndex::Hnsw(parameters) => ("hnsw", Some(parameters.m), Some(parameters.ef_construction)),
+    let (index, graph, quantizer) = match config.index {
+        FieldIndex::Hnsw(parameters) => ("hnsw", Some(parameters), None),
+        FieldIndex::Coded(parameters) => ("flat", None, Some(parameters.kind.to_string())),
+        FieldIndex::Ivf(_) => ("ivf", None, None),
+        FieldIndex::Lsh(_) => ("lsh", None, None),
         _ => ("flat", None, None),
     };
+    let (m, ef_construction) = (graph.map(|graph| graph.m), graph.map(|graph| graph.ef_construction));
     let (dimension, metric) = (config.dim, config.metric.name());
-    Vector { name: name.to_owned(), dimension, metric, index, m, ef_construction }
+    Vector { name: name.to_owned(), dimension, metric, index, m, ef_construction, quantizer }
 }
 
 fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
@@ -148,12 +154,13 @@ fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
         } => {
             let megabytes = *bytes_on_disk as f64 / 1e6;
             writeln!(out, "{collection:?}: {points} points, {megabytes:.1} MB on disk, version {version}")?;
-            for Vector { name, dimension, metric, index, .. } in vectors {
-                writeln!(out, "  vector {name:?}: {dimension} dimensions, {metric}, {index}")?;
+            for Vector { name, dimension, metric, index, quantizer, .. } in vectors {
+                let quantizer = quantizer.as_ref().map_or(String::new(), |name| format!(" with {name}"));
+                writeln!(out, "  vector {name:?}: {dimension} dimensions, {metric}, {index}{quantizer}")?;
             }
             writeln!(
                 out,
-                "  {segments} segments, {indexed_segments} with a graph; {head_points} points in the log only, {dead_rows} \
+                "  {segments} segments, {indexed_segments} with an index; {head_points} points in the log only, {dead_rows} \
                  dead rows"
             )?;
             writeln!(out, "  index {index_state}: {indexed_points} of {points} points")?;

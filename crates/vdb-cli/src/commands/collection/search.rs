@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 use std::time::Instant;
-use vdb_engine::{Collection, Effort, Payload, PointId, Search, SearchHit, StoredPoint};
+use vdb_engine::{Collection, Effort, FieldIndex, Payload, PointId, Search, SearchHit, StoredPoint};
 
 #[derive(Serialize)]
 struct Answer {
@@ -76,13 +76,16 @@ fn point(collection: &Collection, id: &str) -> anyhow::Result<StoredPoint> {
     bail!("collection {:?}: no point has the id {id:?}", collection.name())
 }
 
-fn effort(args: &SearchArgs) -> Effort {
-    match (args.exact, args.ef_search, args.target_recall) {
-        (true, _, _) => Effort::Exact,
-        (false, Some(ef_search), _) => Effort::EfSearch(ef_search),
-        (false, None, Some(target)) => Effort::TargetRecall(target),
-        (false, None, None) => Effort::Default,
-    }
+/// What goes with the field's index of what was asked for; the others pay no heed to it.
+fn effort(args: &SearchArgs, index: FieldIndex) -> Effort {
+    let asked = match index {
+        _ if args.exact => Some(Effort::Exact),
+        FieldIndex::Coded(_) => args.oversampling.map(Effort::Oversampling),
+        FieldIndex::Ivf(_) => args.probes.map(Effort::Probes),
+        FieldIndex::Lsh(_) => args.candidates.map(Effort::Candidates),
+        _ => args.ef_search.map(Effort::EfSearch).or(args.target_recall.map(Effort::TargetRecall)),
+    };
+    asked.unwrap_or_default()
 }
 
 /// A text as it is, anything else as compact JSON.
@@ -100,7 +103,9 @@ fn answer(
     let passes = |_: &PointId, payload: &Payload| {
         args.filter.iter().all(|(key, value)| payload.get(key).is_some_and(|own| text(own) == *value))
     };
-    let mut search = Search::new(query, args.k).field(field).effort(effort(args)).with_payload();
+    let view = collection.view();
+    let index = view.vectors().find(|(name, _)| *name == field).map_or(FieldIndex::Flat, |own| own.1.index);
+    let mut search = Search::new(query, args.k).field(field).effort(effort(args, index)).with_payload();
     if !args.filter.is_empty() {
         search = search.filter(&passes);
     }
