@@ -119,6 +119,23 @@ impl CollectionConfig {
     pub fn new(dim: usize, metric: Metric) -> Self {
         Self::from(VectorConfig::new(dim, metric))
     }
+
+    /// Checks every field, as making a collection of this name does.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn check(&self, collection: &str) -> Result<(), Error> {
+        self.schema(collection).map(|_| ())
+    }
+
+    /// The schema that a collection of this name begins with.
+    pub(crate) fn schema(&self, collection: &str) -> Result<Schema, Error> {
+        let mut schema = Schema::default();
+        for (field, config) in &self.vectors {
+            schema.add(collection, field, *config)?;
+        }
+        Ok(schema)
+    }
 }
 
 impl From<VectorConfig> for CollectionConfig {

@@ -222,11 +222,7 @@ impl Collection {
     /// # Errors
     /// [`Error::InvalidConfig`]; [`Error::Storage`].
     pub(crate) fn create(name: &str, backend: &dyn Backend, config: &CollectionConfig) -> Result<(), Error> {
-        let mut schema = Schema::default();
-        for (field, config) in &config.vectors {
-            schema.add(name, field, *config)?;
-        }
-        backend.manifests().publish(0, &Manifest::new(schema).encode())?;
+        backend.manifests().publish(0, &Manifest::new(config.schema(name)?).encode())?;
         Ok(())
     }
 

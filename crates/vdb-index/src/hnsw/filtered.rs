@@ -169,7 +169,7 @@ impl FilteredSearch<'_> {
         let (scored, read) = scratch.two_epochs(graph.len());
         let Scratch { visited, beam, bridges, pending, failing, scores, computed, hops, .. } = scratch;
         let visited = &mut visited[..graph.len()];
-        beam.reset(self.ef);
+        beam.reset(widened_among(self.ef, self.share_of_nodes));
         bridges.reset(BRIDGES);
         visited[nearest.node as usize] = scored;
         let first = Entry::new(nearest.distance, nearest.node);
@@ -283,6 +283,12 @@ fn between(nodes: &[u32], looks: &[f32], from: f32, to: f32, found: &mut Vec<u32
 /// The beam of a walk that heeds no filter where a share of the nodes matches; wider by one entry for a single deleted node.
 pub(super) fn widened(ef: usize, share: f64) -> usize {
     (ef as f64 / share.sqrt()).ceil() as usize
+}
+
+/// The beam of a walk over matching nodes only. Two steps through others see some of the nearest matching ones, not all: of
+/// wordnet-minilm-384, where 9 % match at random, a beam half as wide again finds as many as one without a filter.
+pub(super) fn widened_among(ef: usize, share: f64) -> usize {
+    (ef as f64 / share.powf(1.0 / 6.0)).ceil() as usize
 }
 
 /// How many nodes match around the query: neighbours of the later half of the bridges, which are nearer to it.

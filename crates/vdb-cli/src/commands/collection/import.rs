@@ -39,15 +39,18 @@ pub(crate) fn import(args: &ImportArgs, name: &str, out: &mut dyn Write) -> anyh
     ensure!(args.batch > 0, "--batch is 0, expected at least 1");
     is_folder(&args.db)?;
     let index = index(args)?;
-    let first = first_point(&args.files)?;
+    let config = first_point(&args.files)?.map(|first| {
+        let field = |len: usize| VectorConfig::new(len, args.metric).with_index(index);
+        let vectors = first.vectors.iter().map(|(name, vector)| (name.clone(), field(vector.len())));
+        CollectionConfig { vectors: vectors.collect() }
+    });
+    // Before a folder is made for what cannot be.
+    config.iter().try_for_each(|config| config.check(name))?;
     let database = args.memory.options().open(&args.db)?;
     let (collection, is_new) = match database.collection(name) {
         Err(Error::NoSuchCollection { .. }) => {
-            let Some(first) = first else { bail!("no record in {}", listed(&args.files)) };
-            let vectors = first.vectors.iter().map(|(name, vector)| {
-                (name.clone(), VectorConfig::new(vector.len(), args.metric).with_index(index))
-            });
-            (database.create_collection(name, &CollectionConfig { vectors: vectors.collect() })?, true)
+            let Some(config) = config else { bail!("no record in {}", listed(&args.files)) };
+            (database.create_collection(name, &config)?, true)
         }
         found => (found?, false),
     };

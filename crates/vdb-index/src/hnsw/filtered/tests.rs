@@ -82,6 +82,34 @@ fn filters_of_every_share_find_their_neighbours_under_every_metric() {
     }
 }
 
+/// Where walks go from matching row to matching row, they find as many as a walk of the same beam does without a filter.
+#[test]
+fn walks_among_matching_rows_find_as_many_as_those_among_all() {
+    let mut rng = Rng(43);
+    let (vectors, offsets) = filled(Metric::Euclidean, (0..20_000).map(|_| rng.vector(12)));
+    let mut hnsw = Hnsw::new(WALKING);
+    hnsw.insert(&vectors, &offsets);
+    let mean = |of: f64| {
+        let allowed = BitSet::from_fn(vectors.len(), |row| {
+            (crate::hash::mix(u64::from(row) + 77) % 10_000) as f64 <= of * 10_000.0
+        });
+        let mut rng = Rng(44);
+        let recalls = (0..400).map(|_| {
+            let query = rng.vector(12);
+            let request = Request { allowed: Some(&allowed), ..Request::new(&query, 10) };
+            let answer = hnsw.search(&vectors, &request, 32);
+            assert!(!answer.exact && answer.hops > 0);
+            recall(&answer.hits, &brute_force(&vectors, &request))
+        });
+        recalls.sum::<f64>() / 400.0
+    };
+    let all = mean(1.0);
+    for of in [0.3, 0.1] {
+        let found = mean(of);
+        assert!(found > all - 0.01, "{of} of the rows: {found}, of all rows {all}");
+    }
+}
+
 #[test]
 fn filters_with_and_against_the_query_find_their_neighbours() {
     for metric in METRICS {
@@ -175,7 +203,8 @@ fn scans_have_a_first_look_and_go_on_where_it_tells_little() {
 #[test]
 fn deleted_rows_do_not_change_the_way_of_searching() {
     let (mut vectors, mut hnsw) = built(Metric::Euclidean);
-    let filters = [1.0, 0.82, 0.415, 0.2].map(share);
+    // With many matching rows: walks among few give up where comparing them all costs less.
+    let filters = [1.0, 0.82, 0.415, 0.3].map(share);
     // Beams, and mean distances of walks, for a beam and for a recall.
     let measured = |vectors: &Vectors, hnsw: &Hnsw| {
         filters.each_ref().map(|allowed| {
