@@ -28,8 +28,8 @@ const MOST_CODE_BYTES: usize = 1_024;
 impl Collection {
     /// Somebody searches.
     pub(super) fn note_search(&self) {
-        // 0 is for never. Which of the searches at the same time stores its own does not matter.
-        let now = (self.opened.elapsed().as_millis() as u64).max(1);
+        // Which of the searches at the same time stores its own does not matter.
+        let now = self.now_ms();
         let before = self.last_search_ms.load(Ordering::Relaxed);
         if before != now {
             self.last_search_ms.store(now, Ordering::Relaxed);
@@ -37,6 +37,11 @@ impl Collection {
         if before == 0 {
             (self.wake.0)();
         }
+    }
+
+    /// Milliseconds since the collection was opened; not 0, which is for never.
+    pub(super) fn now_ms(&self) -> u64 {
+        (self.opened.elapsed().as_millis() as u64).max(1)
     }
 
     /// Whether anybody has ever searched.
@@ -47,9 +52,8 @@ impl Collection {
     /// Whether somebody searches beside the writers, and somebody else works in the background for them.
     pub(super) fn is_searched_lately(&self) -> bool {
         let last = self.last_search_ms.load(Ordering::Relaxed);
-        let now = self.opened.elapsed().as_millis() as u64;
         last > 0
-            && now.saturating_sub(last) < LATELY.as_millis() as u64
+            && self.now_ms().saturating_sub(last) < LATELY.as_millis() as u64
             && self.background.load(Ordering::Relaxed)
     }
 

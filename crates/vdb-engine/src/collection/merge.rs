@@ -25,6 +25,8 @@ use vdb_storage::SeqNo;
 const COPIED_PER_MERGED: usize = 32;
 /// Points that get a graph together at most: so that the next ones do not wait for long.
 const MOST_INDEXED: usize = 1 << 16;
+/// Points are not waited for any more when none were sealed for so long.
+const GATHERED_MS: u64 = 1_000;
 /// Graphs of new points are built with a beam of this width at most. They serve until they are merged, and show where in the
 /// large graph their points belong; that graph is built as its field says.
 const PROVISIONAL_EF: usize = 64;
@@ -197,6 +199,19 @@ impl Collection {
     /// [`Error::Storage`]: nothing is lost, and it is tried again at the next time.
     pub fn maintain(&self) -> Result<bool, Error> {
         Ok(self.seal_due()? | self.index_due()? | self.merge_due()?)
+    }
+
+    /// Whether points without a graph had better wait for others to get one together: nobody searches, and more have just come.
+    pub(crate) fn gathers(&self) -> bool {
+        let last = self.last_seal_ms.load(Ordering::Relaxed);
+        let is_written = last > 0 && self.now_ms().saturating_sub(last) < GATHERED_MS;
+        if !is_written || self.is_searched_lately() {
+            return false;
+        }
+        let Ok(state) = self.state() else { return false };
+        let bare = state.parts.iter().filter(|part| part.segment.lacks_graph(&state.schema, 1));
+        let points: usize = bare.map(|part| part.mask.current().count()).sum();
+        points < self.settings.most_unindexed.min(MOST_INDEXED) / 2
     }
 
     /// Gives segments without a graph one, where they are to have one; says whether there were any.

@@ -184,6 +184,8 @@ pub struct Collection {
     opened: Instant,
     /// When somebody last searched, in milliseconds since it was opened; 0 for never.
     last_search_ms: AtomicU64,
+    /// When points were last sealed, in the same way.
+    last_seal_ms: AtomicU64,
 }
 
 /// What a collection has of its database.
@@ -270,6 +272,7 @@ impl Collection {
             closed: AtomicBool::new(false),
             opened: Instant::now(),
             last_search_ms: AtomicU64::new(0),
+            last_seal_ms: AtomicU64::new(0),
             backend,
         };
         if writes {

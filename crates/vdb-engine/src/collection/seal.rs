@@ -127,6 +127,7 @@ impl Collection {
         let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
         sealed?;
+        self.last_seal_ms.store(self.now_ms(), Ordering::Relaxed);
         self.log()?.trim(upto.next())?;
         self.collect_garbage()?;
         self.room.notify_all();

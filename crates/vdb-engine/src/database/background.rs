@@ -94,7 +94,8 @@ impl Background {
             Ok(sealed)
         })?;
         let index = start(&signal, "vdb-index", move |collection| {
-            of_index.install(|| Ok(collection.link_due()? | collection.index_due()?))
+            let indexed = || Ok::<_, Error>(!collection.gathers() && collection.index_due()?);
+            of_index.install(|| Ok(collection.link_due()? | indexed()?))
         })?;
         let merge = start(&signal, "vdb-merge", move |collection| {
             Ok(of_merge.install(|| collection.merge_due())? | collection.pin_if_searched())

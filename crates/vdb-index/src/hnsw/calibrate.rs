@@ -319,7 +319,7 @@ impl Hnsw {
         let share = inserted as f64 * needed as f64 / to_come.max(needed * MOST_LOOKED_AT) as f64;
         // A part of a row is one row with that probability.
         let drawn = mix(self.params.seed ^ mix(self.changed as u64) ^ u64::from(first)) >> 11;
-        (share + drawn as f64 / (1_u64 << 53) as f64) as usize
+        ((share + drawn as f64 / (1_u64 << 53) as f64) as usize).min(needed)
     }
 
     /// How many of some new rows are to be [inserted](Self::insert_calibrating) after all others, so that recalls can be found
