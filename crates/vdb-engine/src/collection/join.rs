@@ -51,20 +51,29 @@ impl Join<'_> {
         let count = hnsw.rows_to_calibrate(new.len());
         let last: Vec<u32> = (0..count).map(|place| new[place * new.len() / count]).collect();
         let is_last = BitSet::from_members(self.origins.len(), &last);
-        for input in (0..self.plan.inputs.len()).filter(|input| *input != first) {
+        let others = (0..self.plan.inputs.len()).filter(|input| *input != first);
+        let (linked, bare): (Vec<usize>, Vec<usize>) = others.partition(|input| self.has_graph(*input));
+        for input in linked {
             let rows = self.rows_where(|other| other == input).filter(|row| !is_last.contains(*row));
             let rows: Vec<u32> = rows.collect();
-            let is_whole = match self.field_of(input).filter(|own| own.hnsw.is_some()) {
-                Some(own) => {
-                    self.take_over(&mut hnsw, input, own, &rows)?;
-                    goes_on(done + rows.len())
-                }
-                None => hnsw.insert_while(self.vectors, &rows, &mut |linked| goes_on(done + linked)),
-            };
-            if !is_whole {
-                return Ok(None);
+            if let Some(own) = self.field_of(input) {
+                self.take_over(&mut hnsw, input, own, &rows)?;
             }
             done += rows.len();
+            if !goes_on(done) {
+                return Ok(None);
+            }
+        }
+        let rows = self.rows_where(|input| bare.contains(&input)).filter(|row| !is_last.contains(*row));
+        let rows: Vec<u32> = rows.collect();
+        let goes_on = &mut |linked: usize| goes_on(done + linked);
+        let is_whole = if last.is_empty() {
+            hnsw.insert_while(self.vectors, &rows, goes_on)
+        } else {
+            hnsw.insert_uncalibrated(self.vectors, &rows, goes_on)
+        };
+        if !is_whole {
+            return Ok(None);
         }
         hnsw.insert_calibrating(self.vectors, &last);
         Ok(Some(hnsw))
@@ -86,9 +95,12 @@ impl Join<'_> {
         (0..self.plan.inputs.len()).max_by_key(|input| self.plan.inputs[*input].live.count())
     }
 
+    fn has_graph(&self, input: usize) -> bool {
+        self.field_of(input).is_some_and(|own| own.hnsw.is_some())
+    }
+
     fn others_have_graphs(&self, first: usize) -> bool {
-        let mut others = (0..self.plan.inputs.len()).filter(|input| *input != first);
-        others.any(|input| self.field_of(input).is_some_and(|own| own.hnsw.is_some()))
+        (0..self.plan.inputs.len()).any(|input| input != first && self.has_graph(input))
     }
 
     /// The graph that is kept, without the rows that are gone, where there is one of these parameters; and whose it is.

@@ -50,11 +50,16 @@ impl Collection {
     }
 
     /// Whether somebody searches beside the writers, and somebody else works in the background for them.
-    pub(super) fn is_searched_lately(&self) -> bool {
+    pub(crate) fn is_searched_lately(&self) -> bool {
         let last = self.last_search_ms.load(Ordering::Relaxed);
         last > 0
             && self.now_ms().saturating_sub(last) < LATELY.as_millis() as u64
             && self.background.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody works in the background, and nobody in this process has searched lately.
+    pub(super) fn is_unsearched(&self) -> bool {
+        self.background.load(Ordering::Relaxed) && !self.is_searched_lately()
     }
 
     /// Links points of heads, where that is due; says whether it was.

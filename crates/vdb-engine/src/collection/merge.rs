@@ -25,8 +25,6 @@ use vdb_storage::SeqNo;
 const COPIED_PER_MERGED: usize = 32;
 /// Points that get a graph together at most: so that the next ones do not wait for long.
 const MOST_INDEXED: usize = 1 << 16;
-/// Points are not waited for any more when none were sealed for so long.
-const GATHERED_MS: u64 = 1_000;
 /// Graphs of new points are built with a beam of this width at most. They serve until they are merged, and show where in the
 /// large graph their points belong; that graph is built as its field says.
 const PROVISIONAL_EF: usize = 64;
@@ -201,19 +199,6 @@ impl Collection {
         Ok(self.seal_due()? | self.index_due()? | self.merge_due()?)
     }
 
-    /// Whether points without a graph had better wait for others to get one together: nobody searches, and more have just come.
-    pub(crate) fn gathers(&self) -> bool {
-        let last = self.last_seal_ms.load(Ordering::Relaxed);
-        let is_written = last > 0 && self.now_ms().saturating_sub(last) < GATHERED_MS;
-        if !is_written || self.is_searched_lately() {
-            return false;
-        }
-        let Ok(state) = self.state() else { return false };
-        let bare = state.parts.iter().filter(|part| part.segment.lacks_graph(&state.schema, 1));
-        let points: usize = bare.map(|part| part.mask.current().count()).sum();
-        points < self.settings.most_unindexed.min(MOST_INDEXED) / 2
-    }
-
     /// Gives segments without a graph one, where they are to have one; says whether there were any.
     ///
     /// # Errors
@@ -293,7 +278,11 @@ impl Collection {
             return Some(plan(&[part], schema));
         }
         let is_quiet = state.unindexed(&self.settings) < self.settings.seal_points;
-        let is_waiting = is_quiet && free.iter().any(|part| is_provisional(part, schema));
+        // What nobody searches yet is linked once, as its field says, and as much of it at a time as there is.
+        let nobody_searches = self.is_unsearched();
+        let is_waiting = free.iter().any(|part| {
+            (is_quiet && is_provisional(part, schema)) || (nobody_searches && self.lacks_graph(state, part))
+        });
         if !is_waiting && free.len() <= self.settings.most_segments {
             return None;
         }

@@ -78,7 +78,7 @@ pub struct Settings {
     /// Segments of fewer points have no graph, nor another index, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
     /// Writers wait while so many points have no graph, so that searches stay fast, and are slowed down from half of it on.
-    /// At least what two heads and a segment without a graph hold in effect. Default 65,536.
+    /// At least what two heads and a segment without a graph hold in effect; twice as many while nobody searches. Default 65,536.
     pub most_unindexed: usize,
     /// Segments that a search goes through at most, about. Default 6.
     pub most_segments: usize,
@@ -184,8 +184,6 @@ pub struct Collection {
     opened: Instant,
     /// When somebody last searched, in milliseconds since it was opened; 0 for never.
     last_search_ms: AtomicU64,
-    /// When points were last sealed, in the same way.
-    last_seal_ms: AtomicU64,
 }
 
 /// What a collection has of its database.
@@ -272,7 +270,6 @@ impl Collection {
             closed: AtomicBool::new(false),
             opened: Instant::now(),
             last_search_ms: AtomicU64::new(0),
-            last_seal_ms: AtomicU64::new(0),
             backend,
         };
         if writes {

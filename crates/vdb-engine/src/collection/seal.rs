@@ -21,6 +21,10 @@ const INDEXED_A_SECOND: f64 = 10_000.0;
 const MOST_UNLINKED: usize = 2_048;
 const MOST_EXCESS: f64 = 4.0;
 
+/// Where nobody searches, so many times as many points may be without a graph: the more are linked together, the less often is the
+/// graph copied that they are linked to.
+const UNSEARCHED: usize = 2;
+
 impl Collection {
     /// Whether the head has become too large.
     pub(super) fn is_seal_due(&self, state: &State) -> bool {
@@ -44,9 +48,10 @@ impl Collection {
         // Heads, and segments too small for a graph, leave so many without one whatever is done.
         let always =
             self.settings.seal_points.saturating_mul(2).saturating_add(self.settings.least_graph_rows);
-        let most = self.settings.most_unindexed.max(always);
         let mut slept = false;
         loop {
+            let held = if self.is_unsearched() { UNSEARCHED } else { 1 };
+            let most = self.settings.most_unindexed.saturating_mul(held).max(always);
             let state = self.lock_state();
             let is_behind = state.heads.len() > 1 && self.is_seal_due(&state);
             let unindexed = state.unindexed(&self.settings);
@@ -127,7 +132,6 @@ impl Collection {
         let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
         sealed?;
-        self.last_seal_ms.store(self.now_ms(), Ordering::Relaxed);
         self.log()?.trim(upto.next())?;
         self.collect_garbage()?;
         self.room.notify_all();

@@ -94,7 +94,8 @@ impl Background {
             Ok(sealed)
         })?;
         let index = start(&signal, "vdb-index", move |collection| {
-            let indexed = || Ok::<_, Error>(!collection.gathers() && collection.index_due()?);
+            // Points that nobody searches are linked once, by a merge.
+            let indexed = || Ok::<_, Error>(collection.is_searched_lately() && collection.index_due()?);
             of_index.install(|| Ok(collection.link_due()? | indexed()?))
         })?;
         let merge = start(&signal, "vdb-merge", move |collection| {

@@ -73,6 +73,30 @@ impl Hnsw {
         offsets: &[u32],
         goes_on: &mut dyn FnMut(usize) -> bool,
     ) -> bool {
+        self.insert_rows(vectors, offsets, true, goes_on)
+    }
+
+    /// As [`insert_while`](Self::insert_while), for who [calibrates](Self::insert_calibrating) afterwards: nothing is found out on
+    /// these rows.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert).
+    pub fn insert_uncalibrated(
+        &mut self,
+        vectors: &Vectors,
+        offsets: &[u32],
+        goes_on: &mut dyn FnMut(usize) -> bool,
+    ) -> bool {
+        self.insert_rows(vectors, offsets, false, goes_on)
+    }
+
+    fn insert_rows(
+        &mut self,
+        vectors: &Vectors,
+        offsets: &[u32],
+        calibrates: bool,
+        goes_on: &mut dyn FnMut(usize) -> bool,
+    ) -> bool {
         assert!(vectors.len() <= crate::MAX_ROWS, "more than {} rows", crate::MAX_ROWS);
         assert!(offsets.iter().all(|&offset| vectors.live().contains(offset)), "an offset is not live");
         if offsets.is_empty() {
@@ -88,7 +112,7 @@ impl Hnsw {
         } else {
             self.keep_tree();
         }
-        let looked_at = self.rows_to_look_at(order.len(), order[0]);
+        let looked_at = if calibrates { self.rows_to_look_at(order.len(), order[0]) } else { 0 };
         let stand_for_all = self.stand_for_all(order.len());
         let kept_out = if looked_at == 0 || stand_for_all {
             looked_at
