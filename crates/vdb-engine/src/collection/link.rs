@@ -3,7 +3,7 @@
 //!
 //! A step copies the head's graph, takes in what came since, and exchanges it under the state's lock. Steps grow with the
 //! graph, so that copies cost little beside links. When nobody has searched lately nothing is done here: points are sealed
-//! bare, and many of them get a graph together, which is cheaper.
+//! bare, and merges link them once.
 
 use super::merge::provisional;
 use super::{Collection, lock};

@@ -1,5 +1,5 @@
 //! Threads that seal, build graphs and merge for all collections of a database: one each, so that heads never wait for a
-//! merge, nor new points for their graph.
+//! merge, nor, while somebody searches, new points for their graph.
 
 use super::status::{StatusFile, progress_of};
 use crate::{Collection, Error};
