@@ -73,47 +73,53 @@ impl Hnsw {
         offsets: &[u32],
         goes_on: &mut dyn FnMut(usize) -> bool,
     ) -> bool {
-        self.insert_rows(vectors, offsets, true, goes_on)
+        self.insert_rows(vectors, offsets, None, goes_on)
     }
 
-    /// As [`insert_while`](Self::insert_while), for who [calibrates](Self::insert_calibrating) afterwards: nothing is found out on
-    /// these rows.
+    /// As [`insert_while`](Self::insert_while), for `offsets` and then for `last`, which stand for all rows: before they are
+    /// linked, and when all others are, it is found out on them how far walks go for a recall. Nothing is, where there are none.
+    /// (Rows taken out of a graph again would not do: they are found too easily, for others are linked in their place.)
     ///
     /// # Panics
     /// As [`insert`](Self::insert).
-    pub fn insert_uncalibrated(
+    pub fn insert_calibrating(
         &mut self,
         vectors: &Vectors,
         offsets: &[u32],
+        last: &[u32],
         goes_on: &mut dyn FnMut(usize) -> bool,
     ) -> bool {
-        self.insert_rows(vectors, offsets, false, goes_on)
+        self.insert_rows(vectors, offsets, Some(last), goes_on)
     }
 
     fn insert_rows(
         &mut self,
         vectors: &Vectors,
         offsets: &[u32],
-        calibrates: bool,
+        to_calibrate: Option<&[u32]>,
         goes_on: &mut dyn FnMut(usize) -> bool,
     ) -> bool {
         assert!(vectors.len() <= crate::MAX_ROWS, "more than {} rows", crate::MAX_ROWS);
-        assert!(offsets.iter().all(|&offset| vectors.live().contains(offset)), "an offset is not live");
-        if offsets.is_empty() {
+        let mut order = [offsets, to_calibrate.unwrap_or_default()].concat();
+        assert!(order.iter().all(|&offset| vectors.live().contains(offset)), "an offset is not live");
+        if order.is_empty() {
             return true;
         }
-        self.take_in(vectors, offsets);
-        let mut order = offsets.to_vec();
+        self.take_in(vectors, &order);
         // In input order, sorted or clustered data would be linked before its surroundings exist.
-        order.sort_by_cached_key(|&offset| self.place_in_order(offset));
+        let (others, last) = order.split_at_mut(offsets.len());
+        others.sort_by_cached_key(|&offset| self.place_in_order(offset));
+        last.sort_by_cached_key(|&offset| self.place_in_order(offset));
         let is_bulk = order.len() * BULK > self.nodes.count();
         if is_bulk {
             self.drop_tree();
         } else {
             self.keep_tree();
         }
-        let looked_at = if calibrates { self.rows_to_look_at(order.len(), order[0]) } else { 0 };
-        let stand_for_all = self.stand_for_all(order.len());
+        let (looked_at, stand_for_all) = match to_calibrate {
+            Some(last) => (last.len(), true),
+            None => (self.rows_to_look_at(order.len(), order[0]), self.stand_for_all(order.len())),
+        };
         let kept_out = if looked_at == 0 || stand_for_all {
             looked_at
         } else {
@@ -134,6 +140,9 @@ impl Hnsw {
             if stand_for_all {
                 self.connect(vectors);
                 self.calibrate(vectors, looked_at);
+                if !is_bulk {
+                    self.keep_tree();
+                }
             } else {
                 self.sample(vectors, looked_at);
             }
@@ -165,7 +174,7 @@ impl Hnsw {
         self.space.update(vectors, offsets);
         if had_codes && !self.space.has_codes() {
             // What was found out about walks by codes says nothing about walks by rows.
-            (self.recalls, self.sample) = (None, None);
+            (self.recalls, self.sample, self.earlier) = (None, None, None);
             self.changed = self.changed.max(self.live_count());
         }
     }

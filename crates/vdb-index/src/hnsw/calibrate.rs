@@ -12,8 +12,9 @@
 //! the stop rule; and of the weights the least that gives strange queries the target as well, unless rows would have to
 //! walk clearly longer than with another weight.
 //!
-//! The table is made when there are [`LEAST`] rows and again when as many rows came, changed or went as a quarter of those
-//! that there are now, as soon as enough of them came.
+//! The table is made when there are [`LEAST`] rows and again when as many rows came, changed or went as an eighth of those
+//! that there are now, as soon as enough of them came: from what was looked at since the last table and before that one, a
+//! quarter of the rows together.
 
 use super::Hnsw;
 use super::space::Space;
@@ -33,9 +34,11 @@ const QUERIES: usize = 1_024;
 const QUERY_SHARE: usize = 8;
 /// New rows stand for all rows when they are at least one in so many.
 const STANDS_FOR_ALL: usize = 2;
-/// There is another table when one row in so many has changed. (With half of them, the table of a live index that had grown
-/// from nothing to 40,000 rows of photo-sift-1m gave 0.935 for 0.95, since it was of much smaller graphs.)
+/// A merge is calibrated when one row in so many has changed. (With half of them, the table of a live index that had grown from
+/// nothing to 40,000 rows of photo-sift-1m gave 0.935 for 0.95, since it was of much smaller graphs.)
 const CHANGED_SHARE: usize = 4;
+/// A rolling sample is one of two halves that make a table.
+const HALVES: usize = 2;
 /// Rows of a rolling sample, at least, and one row in so many. So an eighth of the rows that come is looked at, or fewer.
 const LEAST_ROLLING: usize = 256;
 const ROLLING_SHARE: usize = 32;
@@ -50,7 +53,7 @@ const PREMIUM: f64 = 1.15;
 /// What a search costs whatever its walk, in hops: placing the query, upper layers, rerank.
 const FIXED_HOPS: f64 = 20.0;
 /// Rows whose whole walks are held against the truth, and the share of it that these have to find for others to go without.
-const CHECKED: usize = 128;
+const CHECKED: usize = 64;
 const SURE: f64 = 0.999;
 /// How much longer than the shortest walks others are that count as short.
 const SHORTEST: f64 = 1.01;
@@ -277,6 +280,16 @@ impl Sample {
         [&self.rows, &self.strange].iter().map(|curves| size_of_val(&curves.cells[..])).sum()
     }
 
+    fn merge(self, other: &Sample) -> Self {
+        let Sample { rows, strange, count, sees_all } = other;
+        Self {
+            rows: self.rows.merge(rows.clone()),
+            strange: self.strange.merge(strange.clone()),
+            count: self.count + count,
+            sees_all: self.sees_all.or(*sees_all),
+        }
+    }
+
     /// None where no row can be a query.
     fn table(&self) -> Option<Table> {
         let efforts = |number| {
@@ -304,7 +317,7 @@ impl Hnsw {
     }
 
     /// How many rows of an insertion, all but linked, are to be looked at before they are: those of a bulk insertion at
-    /// once, of others so many that there are enough when a quarter of the rows has changed.
+    /// once, of others so many that there are enough when an eighth of the rows has changed.
     pub(super) fn rows_to_look_at(&self, inserted: usize, first: u32) -> usize {
         let live = self.live_count() + inserted;
         if live < LEAST {
@@ -313,17 +326,17 @@ impl Hnsw {
         if self.stand_for_all(inserted) {
             return wanted(inserted);
         }
-        let needed =
-            wanted_in_time(live).saturating_sub(self.sample.as_ref().map_or(0, |sample| sample.count)).max(1);
-        let to_come = (live / CHANGED_SHARE).saturating_sub(self.changed);
+        let has = self.sample.as_ref().map_or(0, |sample| sample.count);
+        let needed = (wanted_in_time(live) / HALVES).saturating_sub(has).max(1);
+        let to_come = (live / (HALVES * CHANGED_SHARE)).saturating_sub(self.changed);
         let share = inserted as f64 * needed as f64 / to_come.max(needed * MOST_LOOKED_AT) as f64;
         // A part of a row is one row with that probability.
         let drawn = mix(self.params.seed ^ mix(self.changed as u64) ^ u64::from(first)) >> 11;
         ((share + drawn as f64 / (1_u64 << 53) as f64) as usize).min(needed)
     }
 
-    /// How many of some new rows are to be [inserted](Self::insert_calibrating) after all others, so that recalls can be found
-    /// out on them; none while less than a quarter of the rows is new since that was last done, or they are too few.
+    /// How many of some new rows are to be inserted [last](Self::insert_calibrating), so that recalls can be found out on them;
+    /// none while less than a quarter of the rows is new since that was last done, or they are too few.
     pub fn rows_to_calibrate(&self, new: usize) -> usize {
         let rows = self.live_count() + new;
         let is_due = rows >= LEAST && self.changed.saturating_add(new).saturating_mul(CHANGED_SHARE) >= rows;
@@ -331,24 +344,9 @@ impl Hnsw {
         if is_due && count >= wanted(LEAST) { count } else { 0 }
     }
 
-    /// As [`insert`](Self::insert), for rows that stand for all others: before they are linked, it is found out on them how far
-    /// walks go for a recall. Rows taken out of a graph again are found too easily, for others are linked in their place.
-    ///
-    /// # Panics
-    /// As [`insert`](Self::insert).
-    pub fn insert_calibrating(&mut self, vectors: &Vectors, rows: &[u32]) {
-        if rows.is_empty() {
-            return;
-        }
-        self.take_in(vectors, rows);
-        self.connect(vectors);
-        self.calibrate(vectors, rows);
-        self.insert(vectors, rows);
-    }
-
     /// Makes the table from rows that are not in the graph.
     pub(super) fn calibrate(&mut self, vectors: &Vectors, rows: &[u32]) {
-        self.sample = None;
+        (self.sample, self.earlier) = (None, None);
         self.look_at(vectors, rows);
         self.make_table();
     }
@@ -356,13 +354,19 @@ impl Hnsw {
     /// Takes rows that are not in the graph yet into the sample; makes the table when they are enough.
     pub(super) fn sample(&mut self, vectors: &Vectors, rows: &[u32]) {
         self.look_at(vectors, rows);
-        if self.sample.as_ref().is_some_and(|sample| sample.count >= wanted_in_time(self.live_count())) {
+        let enough = wanted_in_time(self.live_count()) / HALVES;
+        if self.sample.as_ref().is_some_and(|sample| sample.count >= enough) {
             self.make_table();
         }
     }
 
     fn make_table(&mut self) {
-        self.recalls = self.sample.take().and_then(|sample| sample.table());
+        let both = self.sample.as_ref().map(|sample| match self.earlier.take() {
+            Some(earlier) => earlier.merge(sample),
+            None => Sample::clone(sample),
+        });
+        self.recalls = both.and_then(|sample| sample.table());
+        self.earlier = self.sample.take();
         self.changed = 0;
     }
 

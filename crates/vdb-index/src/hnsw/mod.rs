@@ -84,6 +84,8 @@ pub struct Hnsw {
     recalls: Option<Table>,
     /// What the next table is being made of; not kept in files.
     sample: Option<Box<Sample>>,
+    /// What the last table was made of last.
+    earlier: Option<Box<Sample>>,
     /// Rows that came, changed or went since that was found out.
     changed: usize,
     /// Rows that came or went since walks for rows were last looked at, and how often they were.
@@ -165,6 +167,7 @@ impl Hnsw {
             space: Space::default(),
             recalls: None,
             sample: None,
+            earlier: None,
             changed: 0,
             unchecked: 0,
             checks: 0,
@@ -183,7 +186,7 @@ impl Hnsw {
         self.graph.bytes()
             + self.space.bytes()
             + self.tree.bytes()
-            + self.sample.as_ref().map_or(0, |sample| sample.bytes())
+            + [&self.sample, &self.earlier].into_iter().flatten().map(|sample| sample.bytes()).sum::<usize>()
             + (self.dead.words().len() + self.nodes.words().len()) * 8
     }
 

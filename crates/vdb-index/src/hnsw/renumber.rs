@@ -51,6 +51,7 @@ impl Hnsw {
             recalls: self.recalls.clone(),
             tree: Tree::default(),
             sample: self.sample.clone(),
+            earlier: self.earlier.clone(),
             ..*self
         }
     }

@@ -369,6 +369,50 @@ fn a_target_of_one_is_exact_and_an_unknown_graph_is_searched_well() {
     assert_eq!(answer.ef_search, Some(64));
 }
 
+/// Grown from nothing batch by batch, then half of it replaced, then half deleted: no bulk insertion shows how far to walk.
+#[test]
+fn targets_hold_while_rows_come_and_go() {
+    const ROWS: usize = 4_000;
+    for metric in [Metric::Euclidean, Metric::Manhattan] {
+        let mut rng = Rng(51);
+        let (mut vectors, mut hnsw) = (Vectors::new(metric, 24), Hnsw::new(PARAMS));
+        let mut come = |vectors: &mut Vectors, hnsw: &mut Hnsw| {
+            let rows: Vec<u32> = (0..50).map(|_| vectors.push(&rng.clustered(24, 20))).collect();
+            hnsw.insert(vectors, &rows);
+        };
+        let go = |vectors: &mut Vectors, hnsw: &mut Hnsw, count: usize| {
+            let gone: Vec<u32> = vectors.live().iter().step_by(2).take(count).collect();
+            for row in gone {
+                vectors.remove(row);
+                hnsw.remove(vectors, row);
+            }
+        };
+        let check = |vectors: &Vectors, hnsw: &Hnsw, when: &str| {
+            for target in [0.9, 0.95, 0.99] {
+                let mut rng = Rng(52);
+                let queries = (0..400).map(|_| rng.clustered(24, 20));
+                let (found, _) = achieved(vectors, hnsw, (10, target), queries);
+                // Clusters that grow are searched harder and harder, and the table is of a tenth fewer rows.
+                assert!(found > target - 0.04, "{metric}, {when}, {target}: {found}");
+                // The shortest walks give more than the least target, and more than others where rows are fewer.
+                let is_met = target < 0.95 || when == "half deleted" || found < target + 0.025;
+                assert!(is_met, "{metric}, {when}, {target}: {found}");
+            }
+        };
+        (0..ROWS / 50).for_each(|_| come(&mut vectors, &mut hnsw));
+        check(&vectors, &hnsw, "grown");
+        for _ in 0..ROWS / 50 / 2 {
+            go(&mut vectors, &mut hnsw, 50);
+            come(&mut vectors, &mut hnsw);
+        }
+        check(&vectors, &hnsw, "half replaced");
+        let recalls = hnsw.to_parts().recalls;
+        go(&mut vectors, &mut hnsw, ROWS / 2);
+        assert_eq!(hnsw.to_parts().recalls, recalls);
+        check(&vectors, &hnsw, "half deleted");
+    }
+}
+
 #[test]
 fn targets_hold_under_a_filter() {
     let (vectors, hnsw) = built(Metric::Euclidean, 6_000);
@@ -423,9 +467,9 @@ fn the_table_follows_growth_and_is_stored() {
             hnsw.insert(vectors, &[offset]);
         }
     };
-    add(&mut vectors, &mut hnsw, 500);
-    assert_eq!(hnsw.to_parts().recalls, bulk.recalls, "a quarter more is not much");
-    add(&mut vectors, &mut hnsw, 1_600);
+    add(&mut vectors, &mut hnsw, 200);
+    assert_eq!(hnsw.to_parts().recalls, bulk.recalls, "a tenth more is not much");
+    add(&mut vectors, &mut hnsw, 1_900);
     let parts = hnsw.to_parts();
     assert_ne!(parts.recalls, bulk.recalls);
     assert_eq!(hnsw.stats().unreachable, 0);
@@ -444,7 +488,7 @@ fn the_table_follows_growth_and_is_stored() {
     add(&mut vectors.clone(), &mut old, 600);
     let made = old.to_parts();
     assert_eq!(made.recalls.len(), parts.recalls.len(), "the table of an old file is made on new rows");
-    assert!(made.changed < 200, "{}", made.changed);
+    assert!(made.changed < 600, "{}", made.changed);
     let refused = |change: &dyn Fn(&mut Vec<u32>), reason: &str| {
         let mut bad = parts.clone();
         change(&mut bad.recalls);
