@@ -200,6 +200,12 @@ impl Schema {
         self.fields.iter().any(|field| matches!(field.config.index, FieldIndex::Hnsw(_)))
     }
 
+    /// The dimensions of the fields with a graph together.
+    pub(crate) fn linked_dimensions(&self) -> usize {
+        let linked = self.fields.iter().filter(|field| matches!(field.config.index, FieldIndex::Hnsw(_)));
+        linked.map(|field| field.config.dim).sum()
+    }
+
     /// The field of a number, unless it was dropped.
     pub(crate) fn by_number(&self, number: u32) -> Option<&Field> {
         self.fields.iter().find(|field| field.number == number)

@@ -6,7 +6,6 @@
 use super::merge::{Origin, Plan, provisional};
 use crate::Error;
 use crate::segment::SegmentField;
-use crate::view::Part;
 use vdb_index::{BitSet, Hnsw, HnswParams, Vectors};
 
 /// What a graph is made of.
@@ -70,13 +69,9 @@ impl Join<'_> {
         let is_whole = if last.is_empty() {
             hnsw.insert_while(self.vectors, &rows, goes_on)
         } else {
-            hnsw.insert_uncalibrated(self.vectors, &rows, goes_on)
+            hnsw.insert_calibrating(self.vectors, &rows, &last, goes_on)
         };
-        if !is_whole {
-            return Ok(None);
-        }
-        hnsw.insert_calibrating(self.vectors, &last);
-        Ok(Some(hnsw))
+        Ok(is_whole.then_some(hnsw))
     }
 
     /// Rows with a vector that come from some inputs, ascending.
@@ -111,7 +106,8 @@ impl Join<'_> {
         let Some(graph) = own.hnsw.as_ref().filter(|hnsw| *hnsw.params() == params) else { return Ok(None) };
         // Changing a graph follows its links without looking at where they lead.
         part.segment.verify_graph(own)?;
-        let mut hnsw = without_the_gone(part, own.vectors.clone(), graph);
+        let is_left = |row| part.live.contains(row);
+        let mut hnsw = without_the_gone(own.vectors.clone(), graph, is_left);
         part.segment.evict();
         if self.plan.compacts {
             let mut new_of_old = vec![None; part.segment.rows()];
@@ -141,9 +137,9 @@ impl Join<'_> {
     }
 }
 
-/// The graph of a segment without its rows that are gone, which are still live to it: taken again, they hold another vector.
-fn without_the_gone(part: &Part, mut vectors: Vectors, graph: &Hnsw) -> Hnsw {
-    let gone: Vec<u32> = vectors.live().iter().filter(|row| !part.live.contains(*row)).collect();
+/// A graph without the rows that are gone, which are still live to it: taken again, they hold another vector.
+pub(super) fn without_the_gone(mut vectors: Vectors, graph: &Hnsw, is_left: impl Fn(u32) -> bool) -> Hnsw {
+    let gone: Vec<u32> = vectors.live().iter().filter(|row| !is_left(*row)).collect();
     gone.iter().for_each(|row| {
         vectors.remove(*row);
     });

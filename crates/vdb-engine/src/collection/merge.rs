@@ -13,8 +13,8 @@ use crate::schema::{Field, FieldIndex, Schema};
 use crate::segment::{Content, Segment, write};
 use crate::view::Part;
 use crate::{Error, PointId};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 use vdb_distance::Metric;
 use vdb_index::{BitSet, Hnsw, HnswParams, Vectors};
@@ -236,11 +236,37 @@ impl Collection {
     }
 
     /// Seals what is in memory, and merges all segments into one that has no dead rows and a graph for every field that is to
-    /// have one.
+    /// have one. Where a database works in the background, its thread for merges does it, and gives way to searches and writes.
     ///
     /// # Errors
-    /// As [`maintain`](Self::maintain).
+    /// As [`maintain`](Self::maintain); [`Error::Closed`] when the database is closed meanwhile.
     pub fn optimize(&self) -> Result<(), Error> {
+        self.log()?;
+        if !self.background.load(Ordering::Relaxed) {
+            return self.optimize_now();
+        }
+        let (sender, done) = mpsc::channel();
+        {
+            let mut asked = lock(&self.optimizing);
+            if !self.is_closing.load(Ordering::Relaxed) {
+                asked.push(sender);
+            }
+        }
+        (self.wake.0)();
+        done.recv().unwrap_or_else(|_| Err(Error::Closed { collection: self.name.to_string() }))
+    }
+
+    /// Does what [`optimize`](Self::optimize) was asked for; says whether it was.
+    pub(crate) fn optimize_if_asked(&self) -> bool {
+        let asked = std::mem::take(&mut *lock(&self.optimizing));
+        for sender in &asked {
+            // Who asked may have panicked meanwhile.
+            let _ = sender.send(self.optimize_now());
+        }
+        !asked.is_empty()
+    }
+
+    pub(super) fn optimize_now(&self) -> Result<(), Error> {
         self.seal()?;
         // Who searches meanwhile is not to compare these points one by one all the time.
         while self.is_searched_lately() && self.index_due()? {}
@@ -345,8 +371,7 @@ impl Collection {
         if let Some(reserved) = self.budget.reserve(needed) {
             return Ok(reserved);
         }
-        self.unpin()?;
-        self.budget.reserve(needed).ok_or_else(|| {
+        self.reserve_unpinning(needed)?.ok_or_else(|| {
             let what = format!("collection {:?}: merging {points} points", self.name);
             self.budget.refusal(what, needed, "raise the memory budget")
         })

@@ -47,7 +47,7 @@ use commits::Commits;
 use state::{Resolved, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError, TornTail};
 
@@ -78,9 +78,10 @@ pub struct Settings {
     /// Segments of fewer points have no graph, nor another index, for they are searched exactly as fast. Default 4,096.
     pub least_graph_rows: usize,
     /// Writers wait while so many points have no graph, so that searches stay fast, and are slowed down from half of it on.
-    /// At least what two heads and a segment without a graph hold in effect; twice as many while nobody searches. Default 65,536.
+    /// At least what two heads and a segment without a graph hold in effect; while nobody searches, two to eight times as many,
+    /// the more the fewer dimensions they have. Default 65,536.
     pub most_unindexed: usize,
-    /// Segments that a search goes through at most, about. Default 6.
+    /// Segments that a search goes through at most, about. Default 8.
     pub most_segments: usize,
     /// Manifests of before that are kept, to be opened as they were. Default 0.
     pub kept_manifests: usize,
@@ -164,6 +165,9 @@ pub struct Collection {
     linking: Mutex<()>,
     indexing: Mutex<()>,
     merging: Mutex<()>,
+    pinning: Mutex<()>,
+    /// Who asked for all segments to be merged, and waits for the thread that merges.
+    optimizing: Mutex<Vec<mpsc::Sender<Result<(), Error>>>>,
     /// Segments that merges have.
     in_use: Mutex<BTreeSet<u64>>,
     jobs: Mutex<BTreeMap<JobKind, Job>>,
@@ -258,6 +262,8 @@ impl Collection {
             linking: Mutex::default(),
             indexing: Mutex::default(),
             merging: Mutex::default(),
+            pinning: Mutex::default(),
+            optimizing: Mutex::default(),
             in_use: Mutex::default(),
             jobs: Mutex::default(),
             blobs: Mutex::new(blobs),
@@ -481,7 +487,9 @@ impl Collection {
 
     /// Merges are to give up, for the database is about to be closed.
     pub(crate) fn is_closing(&self) {
+        let mut asked = lock(&self.optimizing);
         self.is_closing.store(true, Ordering::Relaxed);
+        asked.clear();
     }
 
     /// Waits for whoever writes, seals or merges. After that nobody does, and another process may.

@@ -2,6 +2,7 @@
 
 use super::{Collection, lock};
 use crate::Error;
+use crate::budget::Reserved;
 use crate::segment::Segment;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ impl Collection {
     /// has room for it: a fifth faster searches. A database's background thread does this once somebody searches.
     /// Says whether there was anything to copy.
     pub fn pin(&self) -> bool {
-        let _turns = (lock(&self.merging), lock(&self.indexing));
+        let _turn = lock(&self.pinning);
         let parts = &self.view().parts;
         let pinned: Vec<Segment> =
             parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
@@ -25,11 +26,14 @@ impl Collection {
         self.is_searched() && self.pin()
     }
 
-    /// Lets go of what is pinned, as soon as nobody searches it.
-    pub(super) fn unpin(&self) -> Result<(), Error> {
+    /// Reserves memory in the place of what is pinned, which is let go as soon as nobody searches it.
+    pub(super) fn reserve_unpinning(&self, bytes: u64) -> Result<Option<Reserved>, Error> {
+        let _turn = lock(&self.pinning);
         let view = self.view();
         let pinned = view.parts.iter().filter(|part| part.segment.is_pinned());
-        self.replace(pinned.map(|part| part.segment.unpinned(&view.schema)).collect::<Result<_, Error>>()?)
+        self.replace(pinned.map(|part| part.segment.unpinned(&view.schema)).collect::<Result<_, Error>>()?)?;
+        drop(view);
+        Ok(self.budget.reserve(bytes))
     }
 
     /// Puts segments in the place of those of the same numbers, which hold the same.

@@ -1,5 +1,6 @@
 //! Sealing: the points of a head become a segment, and the log's records that brought them are needed no more.
 
+use super::join::without_the_gone;
 use super::state::{Left, State};
 use super::{Collection, Durability, lock};
 use crate::Error;
@@ -16,14 +17,15 @@ use vdb_storage::SeqNo;
 /// A writer is slowed down to about so many points a second when half of the points that may be without a graph are, and less
 /// before it is stopped.
 const INDEXED_A_SECOND: f64 = 10_000.0;
-/// While somebody searches, writers are slowed down from so many points without a graph on, more and more, to a quarter of
+/// While somebody searches, writers are slowed down from so many points without a graph on, more and more, to a sixteenth of
 /// that pace.
-const MOST_UNLINKED: usize = 2_048;
-const MOST_EXCESS: f64 = 4.0;
-
-/// Where nobody searches, so many times as many points may be without a graph: the more are linked together, the less often is the
-/// graph copied that they are linked to.
-const UNSEARCHED: usize = 2;
+const MOST_UNLINKED: usize = 512;
+const MOST_EXCESS: f64 = 16.0;
+/// Where nobody searches, more points may be without a graph: the more are linked together, the less often is the graph copied
+/// that they are linked to. So many times as many at least and at most, and in between as many as have so many bytes of vectors
+/// as `f32`: the first search compares them within some tens of milliseconds.
+const UNSEARCHED: (usize, usize) = (2, 8);
+const UNSEARCHED_BYTES: usize = 256 << 20;
 
 impl Collection {
     /// Whether the head has become too large.
@@ -50,9 +52,8 @@ impl Collection {
             self.settings.seal_points.saturating_mul(2).saturating_add(self.settings.least_graph_rows);
         let mut slept = false;
         loop {
-            let held = if self.is_unsearched() { UNSEARCHED } else { 1 };
-            let most = self.settings.most_unindexed.saturating_mul(held).max(always);
             let state = self.lock_state();
+            let most = self.most_unindexed(&state.schema).max(always);
             let is_behind = state.heads.len() > 1 && self.is_seal_due(&state);
             let unindexed = state.unindexed(&self.settings);
             let is_linked = state.schema.has_graphs() && self.is_searched_lately();
@@ -83,6 +84,17 @@ impl Collection {
                 return Err(trouble);
             }
         }
+    }
+
+    /// The most points that may be without a graph for now.
+    fn most_unindexed(&self, schema: &Schema) -> usize {
+        let most = self.settings.most_unindexed;
+        if !self.is_unsearched() {
+            return most;
+        }
+        let (least, times) = UNSEARCHED;
+        let fitting = UNSEARCHED_BYTES / (schema.linked_dimensions() * size_of::<f32>()).max(1);
+        fitting.clamp(most.saturating_mul(least), most.saturating_mul(times))
     }
 
     /// Seals the head if it is due, and syncs the log; says whether it was.
@@ -172,9 +184,10 @@ impl Collection {
                 return graph.hnsw.clone();
             }
             // Some are gone, so rows have other numbers in the segment.
-            let mut hnsw = Hnsw::new(*graph.hnsw.params());
-            hnsw.insert(&vectors, &vectors.live().iter().collect::<Vec<u32>>());
-            hnsw
+            let mut places = vec![None; graph.vectors.len()];
+            (0u32..).zip(rows).for_each(|(place, row)| places[*row as usize] = Some(place));
+            let is_left = |row: u32| places[row as usize].is_some();
+            without_the_gone(graph.vectors.clone(), &graph.hnsw, is_left).renumbered(&places)
         });
         (field.number, vectors, hnsw)
     }

@@ -1,4 +1,4 @@
-//! Threads that seal, build graphs and merge for all collections of a database: one each, so that heads never wait for a
+//! Threads that seal, build graphs, merge and pin for all collections of a database: one each, so that heads never wait for a
 //! merge, nor, while somebody searches, new points for their graph.
 
 use super::status::{StatusFile, progress_of};
@@ -65,7 +65,7 @@ pub(super) struct Background {
 impl Background {
     /// Starts a thread that pins, for collections that were opened to read only.
     pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
-        let pin = start(&signal, "vdb-pin", |collection| Ok(collection.pin_if_searched()))?;
+        let pin = start(&signal, "vdb-pin", Priority::Low, |collection| Ok(collection.pin_if_searched()))?;
         Ok(Self { signal, threads: vec![pin] })
     }
 
@@ -78,42 +78,59 @@ impl Background {
     ) -> Result<Self, Error> {
         // A pool each: in one for all, a thread that waits for a step of its own work takes up other work, and a graph of a few
         // points, which writers wait for, is done only when a merge is.
-        let pool = |name: &'static str| {
+        let pool = |name: &'static str, priority: Priority| {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .thread_name(move |number| format!("{name}-{number}"))
-                .start_handler(|_| yield_to_searches())
+                .start_handler(move |_| priority.take())
                 .build()
                 .map_err(|error| Error::thread(std::io::Error::other(error)))
         };
-        let (of_seal, of_index, of_merge) = (pool("vdb-seal")?, pool("vdb-index")?, pool("vdb-merge")?);
-        let seal = start(&signal, "vdb-seal", move |collection| {
+        let of_seal = pool("vdb-seal", Priority::Low)?;
+        let of_index = pool("vdb-index", Priority::Low)?;
+        let of_merge = pool("vdb-merge", Priority::Lowest)?;
+        let seal = start(&signal, "vdb-seal", Priority::Low, move |collection| {
             // In this order: a write may wait for the head to be sealed, which nobody else does.
             let sealed = of_seal.install(|| collection.seal_due())?;
             collection.expire(clock())?;
             Ok(sealed)
         })?;
-        let index = start(&signal, "vdb-index", move |collection| {
+        let index = start(&signal, "vdb-index", Priority::Low, move |collection| {
             // Points that nobody searches are linked once, by a merge.
             let indexed = || Ok::<_, Error>(collection.is_searched_lately() && collection.index_due()?);
             of_index.install(|| Ok(collection.link_due()? | indexed()?))
         })?;
-        let merge = start(&signal, "vdb-merge", move |collection| {
-            Ok(of_merge.install(|| collection.merge_due())? | collection.pin_if_searched())
+        let merge = start(&signal, "vdb-merge", Priority::Lowest, move |collection| {
+            of_merge.install(|| Ok(collection.optimize_if_asked() | collection.merge_due()?))
         })?;
+        let pin = start(&signal, "vdb-pin", Priority::Low, |collection| Ok(collection.pin_if_searched()))?;
         let tell = start_telling(&signal, status)?;
-        Ok(Self { signal, threads: vec![seal, index, merge, tell] })
+        Ok(Self { signal, threads: vec![seal, index, merge, pin, tell] })
     }
 }
 
-/// This thread gets a processor when searches and writes leave one. A hint: where it fails, they wait a little longer.
-fn yield_to_searches() {
-    #[cfg(target_os = "linux")]
-    {
-        /// A tenth of the share of a thread of ordinary priority.
-        const NICE: i32 = 10;
-        // Linux keeps this for each thread.
-        let _ = rustix::process::nice(NICE);
+/// When a thread gets a processor: when searches and writes leave one. A hint: where it fails, they wait a little longer.
+#[derive(Debug, Clone, Copy)]
+enum Priority {
+    /// Searches wait for some of this, for what is not sealed and linked is compared one by one.
+    Low,
+    /// Nobody waits for a merge; a slice of time that one gets at the cost of a search is longer than the search.
+    Lowest,
+}
+
+impl Priority {
+    /// Gives the thread that calls it this priority.
+    fn take(self) {
+        #[cfg(target_os = "linux")]
+        {
+            // A tenth and a seventieth of the share of a thread of ordinary priority.
+            let nice = match self {
+                Self::Low => 10,
+                Self::Lowest => 19,
+            };
+            // Linux keeps this for each thread.
+            let _ = rustix::process::nice(nice);
+        }
     }
 }
 
@@ -121,11 +138,12 @@ fn yield_to_searches() {
 fn start(
     signal: &Arc<Signal>,
     name: &str,
+    priority: Priority,
     work: impl Fn(&Collection) -> Result<bool, Error> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let signal = Arc::clone(signal);
     let run = move || {
-        yield_to_searches();
+        priority.take();
         let mut seen = 0;
         while let Some(collections) = signal.wait(&mut seen) {
             for collection in collections {

@@ -184,3 +184,36 @@ fn a_database_closes_while_a_writer_waits() {
         assert!(matches!(error, Error::Closed { .. }), "{error}");
     });
 }
+
+/// Threads of one pool that ask for the same at the same time: one that waits for its work takes up what others asked for.
+#[test]
+fn optimizing_from_within_a_pool_ends_and_after_closing_is_an_error() {
+    const POINTS: u64 = 6_000;
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let config = VectorConfig::new(2, Metric::Euclidean);
+    let collection = database.create_collection("c", &CollectionConfig::from(config)).unwrap();
+    let point = |id: u64| Point::new(id, vec![(id % 97) as f32, (id % 89) as f32]);
+    let (sender, done) = std::sync::mpsc::channel();
+    let worker = {
+        let collection = Arc::clone(&collection);
+        move || {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+            for round in 0..4 {
+                collection.upsert((round * POINTS..(round + 1) * POINTS).map(point).collect()).unwrap();
+                pool.scope(|scope| {
+                    (0..8).for_each(|_| scope.spawn(|_| collection.optimize().unwrap()));
+                });
+                assert_eq!(collection.info().segments, 1);
+            }
+            sender.send(()).unwrap();
+        }
+    };
+    let worker = std::thread::spawn(worker);
+    done.recv_timeout(Duration::from_secs(300)).expect("the pool waits for itself");
+    worker.join().unwrap();
+    database.close().unwrap();
+    assert!(matches!(collection.optimize(), Err(Error::Closed { .. })));
+    let database = Database::open_read_only(folder.path()).unwrap();
+    assert!(database.collection("c").unwrap().optimize().is_err(), "it was opened to read only");
+}

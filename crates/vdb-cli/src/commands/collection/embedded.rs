@@ -144,8 +144,6 @@ fn ingest(
     let bar = progress::bytes("ingesting", base.base.bytes_total());
     let queries = args.probe.then(|| set.vectors(&args.queries).map(Arc::new)).transpose()?;
     let before_mb = peak_mb();
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().context("a pool of threads")?;
     let start = Instant::now();
     let database = args.memory.options().threads(args.threads).open(folder)?;
     let (mut collection, mut batch) = (None::<Arc<Collection>>, Vec::new());
@@ -180,7 +178,7 @@ fn ingest(
     if let Some(probe) = &mut probe {
         probe.enter(Phase::Index);
     }
-    super::with_merge_bar(&collection, || pool.install(|| collection.optimize()))?;
+    super::with_merge_bar(&collection, || collection.optimize())?;
     let mut indexed = start.elapsed() - ingested;
     let points = base.id;
     let mut rows = Vec::new();

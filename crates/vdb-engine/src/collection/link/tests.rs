@@ -103,7 +103,7 @@ fn a_head_without_gaps_keeps_its_links_when_it_is_sealed() {
     assert!(recall(&view, &mut rng) > 0.97);
     collection.verify().unwrap();
     // It is a graph for the moment, which a merge builds as the field says.
-    collection.optimize().unwrap();
+    collection.optimize_now().unwrap();
     assert!(recall(&collection.view(), &mut rng) > 0.97);
 }
 
