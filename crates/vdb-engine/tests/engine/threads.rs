@@ -189,29 +189,31 @@ fn a_database_closes_while_a_writer_waits() {
 #[test]
 fn optimizing_from_within_a_pool_ends_and_after_closing_is_an_error() {
     const POINTS: u64 = 6_000;
+    const ASKED: usize = 40;
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path()).unwrap();
     let config = VectorConfig::new(2, Metric::Euclidean);
     let collection = database.create_collection("c", &CollectionConfig::from(config)).unwrap();
     let point = |id: u64| Point::new(id, vec![(id % 97) as f32, (id % 89) as f32]);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let (sender, done) = std::sync::mpsc::channel();
-    let worker = {
-        let collection = Arc::clone(&collection);
-        move || {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-            for round in 0..4 {
-                collection.upsert((round * POINTS..(round + 1) * POINTS).map(point).collect()).unwrap();
-                pool.scope(|scope| {
-                    (0..8).for_each(|_| scope.spawn(|_| collection.optimize().unwrap()));
-                });
-                assert_eq!(collection.info().segments, 1);
-            }
-            sender.send(()).unwrap();
+    for round in 0..3 {
+        collection.upsert((round * POINTS..(round + 1) * POINTS).map(point).collect()).unwrap();
+        // One by one: those that come at once would keep each other's threads from taking part in the work.
+        for _ in 0..ASKED {
+            let (collection, sender) = (Arc::clone(&collection), sender.clone());
+            pool.spawn(move || sender.send(collection.optimize()).unwrap());
+            std::thread::sleep(Duration::from_millis(10));
         }
-    };
-    let worker = std::thread::spawn(worker);
-    done.recv_timeout(Duration::from_secs(300)).expect("the pool waits for itself");
-    worker.join().unwrap();
+        for _ in 0..ASKED {
+            let optimized = done.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
+                eprintln!("the pool waits for itself, and so would closing");
+                std::process::abort()
+            });
+            optimized.unwrap();
+        }
+        assert_eq!(collection.info().segments, 1);
+    }
     database.close().unwrap();
     assert!(matches!(collection.optimize(), Err(Error::Closed { .. })));
     let database = Database::open_read_only(folder.path()).unwrap();

@@ -279,25 +279,15 @@ impl Sample {
     pub(super) fn bytes(&self) -> usize {
         [&self.rows, &self.strange].iter().map(|curves| size_of_val(&curves.cells[..])).sum()
     }
+}
 
-    fn merge(self, other: &Sample) -> Self {
-        let Sample { rows, strange, count, sees_all } = other;
-        Self {
-            rows: self.rows.merge(rows.clone()),
-            strange: self.strange.merge(strange.clone()),
-            count: self.count + count,
-            sees_all: self.sees_all.or(*sees_all),
-        }
-    }
-
-    /// None where no row can be a query.
-    fn table(&self) -> Option<Table> {
-        let efforts = |number| {
-            let compared = Compared { rows: &self.rows, strange: &self.strange, number };
-            TARGETS.map(|target| compared.effort(target))
-        };
-        (self.rows.queries > 0).then(|| Table((0..KS.len()).map(efforts).collect()))
-    }
+/// The efforts that walks for rows and for strange queries show; none where no row can be a query.
+fn table(rows: &Curves, strange: &Curves) -> Option<Table> {
+    let efforts = |number| {
+        let compared = Compared { rows, strange, number };
+        TARGETS.map(|target| compared.effort(target))
+    };
+    (rows.queries > 0).then(|| Table((0..KS.len()).map(efforts).collect()))
 }
 
 /// Rows of which a table is made, of so many that come at once.
@@ -361,11 +351,10 @@ impl Hnsw {
     }
 
     fn make_table(&mut self) {
-        let both = self.sample.as_ref().map(|sample| match self.earlier.take() {
-            Some(earlier) => earlier.merge(sample),
-            None => Sample::clone(sample),
-        });
-        self.recalls = both.and_then(|sample| sample.table());
+        let halves = || [&self.earlier, &self.sample].into_iter().flatten();
+        let rows = halves().map(|half| half.rows.clone()).fold(Curves::new(), Curves::merge);
+        let strange = halves().map(|half| half.strange.clone()).fold(Curves::new(), Curves::merge);
+        self.recalls = table(&rows, &strange);
         self.earlier = self.sample.take();
         self.changed = 0;
     }
