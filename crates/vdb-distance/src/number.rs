@@ -47,9 +47,12 @@ impl ElementType {
 
     /// Whether every value of a vector returns from it bit for bit.
     pub fn is_exact(self, vector: &[f32]) -> bool {
+        /// Looked at without an early end, so that the loop is vectorised.
+        const TOGETHER: usize = 64;
         fn all<N: Number>(vector: &[f32]) -> bool {
-            // Without an early end, so that the loop is vectorised.
-            vector.iter().fold(true, |exact, value| exact & (N::rounded(*value).to_bits() == value.to_bits()))
+            let is_exact = |value: &f32| N::rounded(*value).to_bits() == value.to_bits();
+            let mut some = vector.chunks(TOGETHER);
+            some.all(|values| values.iter().fold(true, |exact, value| exact & is_exact(value)))
         }
         match self {
             ElementType::F32 => true,
@@ -118,6 +121,7 @@ pub trait Number: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'stati
     fn decode(bytes: &[u8]) -> f32;
 
     /// The nearest number there is.
+    #[inline(always)]
     fn rounded(value: f32) -> f32 {
         let mut bytes = [0; 4];
         Self::encode(value, &mut bytes[..Self::BYTES]);
@@ -166,10 +170,12 @@ impl Number for F32 {
 impl Number for F16 {
     const TYPE: ElementType = ElementType::F16;
 
+    #[inline(always)]
     fn encode(value: f32, bytes: &mut [u8]) {
         bytes.copy_from_slice(&f16_bits(value).to_le_bytes());
     }
 
+    #[inline(always)]
     fn decode(bytes: &[u8]) -> f32 {
         f16_value(u16::from_le_bytes([bytes[0], bytes[1]]))
     }
@@ -178,10 +184,12 @@ impl Number for F16 {
 impl Number for Bf16 {
     const TYPE: ElementType = ElementType::Bf16;
 
+    #[inline(always)]
     fn encode(value: f32, bytes: &mut [u8]) {
         bytes.copy_from_slice(&bf16_bits(value).to_le_bytes());
     }
 
+    #[inline(always)]
     fn decode(bytes: &[u8]) -> f32 {
         f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
     }
@@ -190,38 +198,37 @@ impl Number for Bf16 {
 impl Number for U8 {
     const TYPE: ElementType = ElementType::U8;
 
+    #[inline(always)]
     fn encode(value: f32, bytes: &mut [u8]) {
-        // The cast saturates, and takes NaN to 0.
-        bytes.copy_from_slice(&[value.round_ties_even() as u8]);
+        // NaN becomes 0. From 2²³ to 2²⁴ the last bit of a number is worth 1: the sum is rounded as it should be.
+        let bits = (value.max(0.0).min(255.0) + 8_388_608.0).to_bits();
+        bytes.copy_from_slice(&[bits as u8]);
     }
 
+    #[inline(always)]
     fn decode(bytes: &[u8]) -> f32 {
         f32::from(bytes[0])
     }
 }
 
+/// Without branches, as all conversions here, so that loops over it are vectorised.
+#[inline(always)]
 fn f16_bits(value: f32) -> u16 {
-    const GREATEST: u16 = 0x7bff;
-    let sign = (value.to_bits() >> 16) as u16 & 0x8000;
-    let magnitude = value.abs();
-    if magnitude.is_nan() {
-        return sign | 0x7e00;
-    }
-    if magnitude >= 65_504.0 {
-        return sign | GREATEST;
-    }
-    // Below the least normal number, 2⁻¹⁴, numbers are multiples of 2⁻²⁴: adding 1.5 · 2⁻¹ rounds to those, as its
-    // last bit is worth that, and the sum's last bits are the count. Above, rounding is that of the bits themselves,
-    // and a carry into the exponent is right.
-    if magnitude < 6.103_515_6e-5 {
-        return sign | ((magnitude + 0.75).to_bits() - 0.75_f32.to_bits()) as u16;
-    }
-    let bits = magnitude.to_bits();
-    let rounded = bits + 0xfff + (bits >> 13 & 1);
-    sign | ((rounded >> 13) - ((127 - 15) << 10)) as u16
+    const GREATEST: u32 = 0x7bff;
+    let bits = value.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    // The bits of numbers are in the order of the numbers. Below the least normal number, 2⁻¹⁴, numbers are multiples of 2⁻²⁴:
+    // adding 1.5 · 2⁻¹ rounds to those, as its last bit is worth that, and the sum's last bits are the count. Above, rounding is
+    // that of the bits themselves, and a carry into the exponent is right.
+    let small = (f32::from_bits(magnitude) + 0.75).to_bits().wrapping_sub(0.75_f32.to_bits());
+    let rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+    let normal = (rounded >> 13).wrapping_sub((127 - 15) << 10);
+    let code = if magnitude < 6.103_515_6e-5_f32.to_bits() { small } else { normal };
+    let code = if magnitude >= 65_504_f32.to_bits() { GREATEST } else { code };
+    let code = if magnitude > f32::INFINITY.to_bits() { 0x7e00 } else { code };
+    (bits >> 16 & 0x8000 | code) as u16
 }
 
-/// Without branches, so that loops over it are vectorised.
 #[inline(always)]
 pub(crate) fn f16_value(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
@@ -233,16 +240,14 @@ pub(crate) fn f16_value(bits: u16) -> f32 {
     f32::from_bits(sign | value | special)
 }
 
+#[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
     const GREATEST: u32 = 0x7f7f;
     let bits = value.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    if value.is_nan() {
-        return sign | 0x7fc0;
-    }
     let magnitude = bits & 0x7fff_ffff;
     let rounded = (magnitude + 0x7fff + (magnitude >> 16 & 1)) >> 16;
-    sign | rounded.min(GREATEST) as u16
+    let code = if magnitude > f32::INFINITY.to_bits() { 0x7fc0 } else { rounded.min(GREATEST) };
+    (bits >> 16 & 0x8000 | code) as u16
 }
 
 #[cfg(test)]
