@@ -1,6 +1,7 @@
 //! What a search asks for and what it answers, the same for every index.
 
 use crate::{BitSet, Hit, TieBreak, Vectors};
+use vdb_distance::Distance;
 
 /// One search: the query, how many hits, which rows may be hits, and how equal distances are ordered.
 #[derive(Clone, Copy)]
@@ -13,12 +14,15 @@ pub struct Request<'a> {
     pub allowed: Option<&'a BitSet>,
     /// Orders hits at equal distance.
     pub tie_break: TieBreak<'a>,
+    /// As many hits at this distance or nearer are known from elsewhere as are wanted. A walk for a target recall ends when
+    /// there are likely none nearer than that; other searches need not heed it. k hits are answered all the same.
+    pub known: Option<Distance>,
 }
 
 impl<'a> Request<'a> {
     /// The `k` nearest live rows, ties by offset.
     pub fn new(query: &'a [f32], k: usize) -> Self {
-        Self { query, k, allowed: None, tie_break: &|a, b| a.cmp(&b) }
+        Self { query, k, allowed: None, tie_break: &|a, b| a.cmp(&b), known: None }
     }
 
     /// The rows that may be hits: live, and allowed by the filter where there is one.

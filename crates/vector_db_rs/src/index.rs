@@ -287,7 +287,7 @@ impl Core {
         self.check_config().and_then(|()| check_query(query, self.dimension))?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
-        let request = Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
+        let request = Request { allowed: allowed.as_deref(), tie_break: &by_id, ..Request::new(query, k) };
         Ok(self.hits(&self.answer(&request, options)))
     }
 
@@ -302,7 +302,8 @@ impl Core {
         self.check_config().and_then(|()| check_queries(queries, self.dimension))?;
         let allowed = self.allowed(options);
         let by_id = |a: u32, b: u32| self.store.id(a).cmp(self.store.id(b));
-        let request = |query| Request { query, k, allowed: allowed.as_deref(), tie_break: &by_id };
+        let request =
+            |query| Request { allowed: allowed.as_deref(), tie_break: &by_id, ..Request::new(query, k) };
         let requests: Vec<Request<'_>> = queries.iter().map(|query| request(*query)).collect();
         let vectors = &self.store.vectors;
         let answers = match &self.index {

@@ -452,6 +452,13 @@ impl Squared {
     /// Codes give squared distances.
     pub(super) const CODED: Squared = Squared { scale: 1.0, shift: 0.0 };
 
+    /// The squared distance that a distance is, with this for comparable ones.
+    pub(super) fn of_distance(self, metric: Metric, distance: Distance) -> f32 {
+        let distance = distance.get();
+        let comparable = if metric == Metric::Euclidean { distance * distance } else { distance };
+        (self.scale * comparable + self.shift).max(0.0)
+    }
+
     /// For the comparable distances of rows; Manhattan distances are taken as they are.
     pub(super) fn plain(vectors: &Vectors, space: &Space, vector: &[f32]) -> Squared {
         match vectors.metric() {

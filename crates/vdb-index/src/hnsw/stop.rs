@@ -7,7 +7,8 @@
 //! d² / d_k² + weight · (d_100 / d_10 − 1)
 //!
 //! exceeds a threshold. The second term makes walks longer where the hundredth neighbour is about as far as the tenth, as
-//! it is for queries from outside the data. Calibration finds weight and threshold. Nothing else that a walk knows helped:
+//! it is for queries from outside the data. Where as many hits are known from elsewhere, of other segments, only those that are
+//! nearer are looked for, by the rule for a lower recall. Calibration finds weight and threshold. Nothing else that a walk knows helped:
 //! boosted trees that predict the recall from 17 features (ages of the hits, how far the walk has come, absolute
 //! distances) ended walks no better than with these two and the number of hops.
 
@@ -17,6 +18,8 @@ use crate::BitSet;
 /// The places of the two distances whose growth counts.
 const NEAR: usize = 9;
 pub(super) const FAR: usize = 99;
+/// Shares of the hits that are told apart.
+pub(super) const SHARES: usize = 4;
 /// Growth beyond this is not told apart: copies of the query are at no distance.
 const MOST_GROWTH: f32 = 1.0;
 
@@ -62,45 +65,80 @@ pub(super) struct Against {
     pub(super) share: f32,
 }
 
+/// When a walk for some hits is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rule {
+    pub(super) against: Against,
+    pub(super) weight: f32,
+    pub(super) threshold: f32,
+}
+
+/// As many hits as are wanted are known from elsewhere, so that only nearer ones are looked for. A walk misses the nearest of its
+/// hits less often than the others; so with few of them to be found, a walk for a lower recall finds the same share of those.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Known {
+    /// The squared distance of the farthest of them.
+    pub(super) squared: f32,
+    /// For k hits of which at most a half, a quarter and so on are looked for.
+    pub(super) rules: [Rule; SHARES],
+}
+
 /// Ends a walk at a threshold.
 pub(super) struct Within<'a> {
     pub(super) squared: Squared,
     pub(super) k: usize,
     /// The nodes that may be hits, unless all may.
     pub(super) matching: Option<&'a BitSet>,
-    pub(super) against: Against,
-    pub(super) weight: f32,
-    pub(super) threshold: f32,
+    pub(super) rule: Rule,
+    pub(super) known: Option<Known>,
 }
 
 impl Within<'_> {
+    /// Places in the beam of entries that may be hits, counted from 1.
+    fn places_of_hits<'b>(&'b self, beam: &'b Beam) -> impl Iterator<Item = usize> + 'b {
+        let hits = beam.candidates().zip(1..);
+        let may_be = |node: u32| self.matching.is_none_or(|matching| matching.contains(node));
+        hits.filter(move |(hit, _)| may_be(hit.node)).map(|(_, place)| place)
+    }
+
     /// The place in the beam of the k-th hit, counted from 1.
     #[inline(always)]
     fn place_of_hit(&self, beam: &Beam, k: usize) -> Option<usize> {
-        let Some(matching) = self.matching else { return Some(k) };
-        let places = beam.candidates().zip(1..).filter(|(hit, _)| matching.contains(hit.node));
-        places.map(|(_, place)| place).nth(k - 1)
+        if self.matching.is_none() { Some(k) } else { self.places_of_hits(beam).nth(k - 1) }
+    }
+
+    /// The rule for as many hits as are nearer than what is known from elsewhere.
+    #[inline(always)]
+    fn rule(&self, beam: &Beam) -> Rule {
+        let Some(known) = &self.known else { return self.rule };
+        let places = self.places_of_hits(beam).take(self.k);
+        let nearer = places.take_while(|place| self.squared.of(beam, place - 1) <= known.squared).count();
+        // One more may come.
+        let fits = known.rules.iter().zip(1..).take_while(|(_, halved)| nearer < self.k >> halved);
+        fits.last().map_or(self.rule, |(rule, _)| *rule)
     }
 }
 
 impl StopRule for Within<'_> {
     #[inline(always)]
     fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
-        let Against { low, high, share } = self.against;
-        let [Some(k), Some(low), Some(high)] = [self.k, low, high].map(|k| self.place_of_hit(beam, k)) else {
-            return false;
-        };
-        let least = k.max(high).max(FAR + 1);
+        let Some(k) = self.place_of_hit(beam, self.k) else { return false };
+        let Some(farthest) = self.place_of_hit(beam, self.rule.against.high) else { return false };
+        let least = k.max(farthest).max(FAR + 1);
         if beam.len() < least {
             return false;
         }
         // Nothing beyond this is ever expanded: the hits only come nearer.
-        let limit = self.threshold * self.squared.of(beam, high - 1);
+        let limit = self.rule.threshold * self.squared.of(beam, farthest - 1);
         beam.limit_to(self.squared.invert(limit), least);
+        let Rule { against: Against { low, high, share }, weight, threshold } = self.rule(beam);
+        let (Some(low), Some(high)) = (self.place_of_hit(beam, low), self.place_of_hit(beam, high)) else {
+            return false;
+        };
         let mut ratio = self.squared.ratio(beam, place, low);
         if share > 0.0 {
             ratio += share * (self.squared.ratio(beam, place, high) - ratio);
         }
-        ratio + self.weight * self.squared.growth(beam) > self.threshold
+        ratio + weight * self.squared.growth(beam) > threshold
     }
 }

@@ -1,6 +1,7 @@
 //! HNSW against brute force: recall, guarantees, determinism, deletes, crowds of copies, storage.
 
 use super::*;
+use crate::Hit;
 use crate::testing::{METRICS, Rng, brute_force, filled, recall};
 use vdb_distance::Metric;
 
@@ -352,6 +353,46 @@ fn strange_queries_get_the_recall_that_they_aim_at() {
             assert!(width < 300.0, "k {k}, {target}: a beam of {width}");
             assert!(k < 100 || found < target + 0.03, "k {k}, {target}: {found}");
         }
+    }
+}
+
+/// Of rows in two parts, those of the smaller one that are nearer than the tenth of the larger one are wanted: a target holds for
+/// these, and takes fewer distances than for ten.
+#[test]
+fn hits_that_are_known_from_elsewhere_make_walks_shorter() {
+    for metric in METRICS {
+        let mut rng = Rng(21);
+        let (larger, _) = filled(metric, (0..14_000).map(|_| rng.clustered(24, 20)));
+        let (smaller, offsets) = filled(metric, (0..6_000).map(|_| rng.clustered(24, 20)));
+        let mut hnsw = Hnsw::new(PARAMS);
+        hnsw.insert(&smaller, &offsets);
+        let mut costs = Vec::new();
+        for target in [0.9, 0.95, 0.99] {
+            let (mut wanted, mut found, mut computed) = (0, 0, [0; 2]);
+            let mut rng = Rng(44);
+            for query in (0..300).map(|_| rng.clustered(24, 20)) {
+                let ten = Request::new(&query, 10);
+                let known = brute_force(&larger, &ten)[9].distance;
+                let nearer = |hits: &[Hit]| hits.iter().filter(|hit| hit.distance < known).count();
+                let answers = [None, Some(known)]
+                    .map(|known| hnsw.search_for_recall(&smaller, &Request { known, ..ten }, target));
+                assert!(answers.iter().all(|answer| answer.hits.len() == 10));
+                wanted += nearer(&brute_force(&smaller, &ten));
+                found += nearer(&answers[1].hits);
+                computed
+                    .iter_mut()
+                    .zip(&answers)
+                    .for_each(|(sum, answer)| *sum += answer.distance_computations);
+            }
+            assert!(wanted > 300, "{metric}: {wanted}");
+            let found = found as f64 / wanted as f64;
+            assert!(found > target - 0.03, "{metric}, {target}: {found} of {wanted}");
+            costs.push(computed[1] as f64 / computed[0] as f64);
+        }
+        assert!(
+            costs.iter().all(|cost| *cost <= 1.0) && costs.iter().sum::<f64>() < 2.95,
+            "{metric}: {costs:?}"
+        );
     }
 }
 

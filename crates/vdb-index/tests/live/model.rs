@@ -115,7 +115,7 @@ impl Test {
         let query = self.vector();
         let allowed = self.filter();
         let k = self.rng.below(9);
-        let request = Request { query: &query, k, allowed: allowed.as_ref(), tie_break: &tie_break };
+        let request = Request { allowed: allowed.as_ref(), tie_break: &tie_break, ..Request::new(&query, k) };
         let all = all_hits(model, self.metric, &request);
         let nearest = &all[..k.min(all.len())];
         let exact = snapshot.search_exact(&request);
