@@ -34,9 +34,10 @@ mod record;
 mod schema;
 mod segment;
 mod view;
+mod workers;
 
-pub use collection::{Collection, CollectionInfo, Durability, Erased, Job, JobKind, Settings, Written};
-pub use database::{Database, Options, Progress};
+pub use collection::{Collection, CollectionInfo, Durability, Erased, JobKind, Progress, Settings, Written};
+pub use database::{Database, Options};
 pub use error::Error;
 pub use point::{Condition, NamedVectors, Operation, Payload, Point, StoredPoint};
 pub use point_id::PointId;

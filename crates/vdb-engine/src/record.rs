@@ -62,7 +62,14 @@ impl Effect {
 
 /// The bytes of a record.
 pub(crate) fn encode(effects: &[Effect]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let bytes = |effect: &Effect| match effect {
+        Effect::Put(put) => {
+            let values: usize = put.vectors.iter().map(|vector| vector.1.len()).sum();
+            values * size_of::<f32>() + put.payload.len()
+        }
+        Effect::Delete(_) => 0,
+    };
+    let mut out = Vec::with_capacity(effects.iter().map(bytes).sum());
     write(effects, &mut out).expect("memory takes all bytes");
     out
 }

@@ -11,6 +11,7 @@ use crate::schema::{Field, Schema, VectorConfig};
 use crate::segment::{Segment, SegmentField, parse};
 use crate::{Error, PointId};
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 use vdb_distance::Distance;
@@ -153,6 +154,35 @@ struct Found {
     distance: Distance,
     id: PointId,
     place: Place,
+}
+
+/// The nearest k that were found so far, in the order (distance, id).
+struct Nearest {
+    k: usize,
+    found: Vec<Found>,
+}
+
+impl Nearest {
+    /// The distance of the k-th, when there are as many.
+    fn farthest(&self) -> Option<Distance> {
+        self.found.get(self.k.checked_sub(1)?).map(|found| found.distance)
+    }
+
+    /// Takes the hits of a part in; `of` tells what a row of it is.
+    fn add(
+        &mut self,
+        answer: &Answer,
+        of: impl Fn(u32) -> Result<(PointId, Place), Error>,
+    ) -> Result<(), Error> {
+        let farthest = self.farthest().unwrap_or(Distance::MAX);
+        for hit in answer.hits.iter().filter(|hit| hit.distance <= farthest) {
+            let (id, place) = of(hit.offset)?;
+            self.found.push(Found { distance: hit.distance, id, place });
+        }
+        self.found.sort_unstable_by(|a, b| a.distance.cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
+        self.found.truncate(self.k);
+        Ok(())
+    }
 }
 
 impl View {
@@ -323,22 +353,23 @@ impl View {
         let field = self.schema.field(&self.collection, search.field)?;
         self.check(field, search)?;
         let mut answer = SearchAnswer { exact: true, version: self.version, ..SearchAnswer::default() };
-        let mut found: Vec<Found> = Vec::new();
-        for (number, part) in self.parts.iter().enumerate() {
+        let mut found = Nearest { k: search.k, found: Vec::new() };
+        // The largest first: where most hits are likely to be, so that less is to be found elsewhere.
+        let mut parts: Vec<(usize, &Part)> = self.parts.iter().enumerate().collect();
+        parts.sort_by_key(|(_, part)| Reverse(part.live.count()));
+        for (number, part) in parts {
             let Some(own) = part.segment.field(field.number) else { continue };
             let matching = self.matching(part, own, search)?;
             let tie_break = |a, b| part.segment.ids.compare(a, b);
             let request = Request {
                 allowed: Some(&matching),
                 tie_break: &tie_break,
+                known: found.farthest(),
                 ..Request::new(search.query, search.k)
             };
             let of_part = search_part(own, &request, &matching, search.effort);
             answer.add(&of_part);
-            for hit in of_part.hits {
-                let id = part.segment.ids.id(hit.offset)?;
-                found.push(Found { distance: hit.distance, id, place: Place::Part(number, hit.offset) });
-            }
+            found.add(&of_part, |offset| Ok((part.segment.ids.id(offset)?, Place::Part(number, offset))))?;
         }
         for (number, head) in self.heads.iter().enumerate() {
             let tie_break = |a, b| head.point(a).id.cmp(&head.point(b).id);
@@ -346,21 +377,17 @@ impl View {
             let request = Request {
                 allowed: allowed.as_ref(),
                 tie_break: &tie_break,
+                known: found.farthest(),
                 ..Request::new(search.query, search.k)
             };
             for of_head in head.search(field.number, &request, reach(search.effort)) {
                 answer.add(&of_head);
-                found.extend(of_head.hits.into_iter().map(|hit| Found {
-                    distance: hit.distance,
-                    id: head.point(hit.offset).id.clone(),
-                    place: Place::Head(number, hit.offset),
-                }));
+                found.add(&of_head, |row| Ok((head.point(row).id.clone(), Place::Head(number, row))))?;
             }
         }
-        found.sort_unstable_by(|a, b| a.distance.cmp(&b.distance).then_with(|| a.id.cmp(&b.id)));
-        found.truncate(search.k);
         let metric = field.config.metric;
         answer.hits = found
+            .found
             .into_iter()
             .map(|Found { distance, id, place }| {
                 Ok(SearchHit {

@@ -98,8 +98,8 @@ pub use vdb_distance::Metric;
 pub use vdb_engine as engine;
 pub use vdb_engine::{
     Collection, CollectionConfig, CollectionInfo, Condition, Database, Durability, Effort, Erased,
-    FieldIndex, Filter, Job, JobKind, NamedVectors, Operation, Options, Payload, Point, PointId, Progress,
-    Search, Settings, StoredPoint, VectorConfig, View, Written,
+    FieldIndex, Filter, JobKind, NamedVectors, Operation, Options, Payload, Point, PointId, Progress, Search,
+    Settings, StoredPoint, VectorConfig, View, Written,
 };
 pub use vdb_index::CodeKind as Quantizer;
 pub use vdb_index::LshFamily;

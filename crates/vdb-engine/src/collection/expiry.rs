@@ -4,6 +4,7 @@
 use super::{Collection, Durability};
 use crate::point::Operation;
 use crate::view::View;
+use crate::workers::Work;
 use crate::{Error, PointId};
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ impl Collection {
     /// # Complexity
     /// Looks through the rows of a segment only when the first of its times has come.
     pub fn expire(&self, now: u64) -> Result<usize, Error> {
-        let ids = expired(&self.view(), now)?;
+        let ids = self.aside(Work::Seal, || expired(&self.view(), now))?;
         let mut count = 0;
         for batch in ids.chunks(BATCH) {
             let operations = batch.iter().map(|id| Operation::DeleteExpired(id.clone(), now)).collect();

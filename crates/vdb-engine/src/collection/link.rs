@@ -10,6 +10,7 @@ use super::{Collection, lock};
 use crate::Error;
 use crate::head::{HeadGraph, HeadView};
 use crate::schema::{FieldIndex, Schema};
+use crate::workers::Work;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,14 +53,12 @@ impl Collection {
     /// Whether somebody searches beside the writers, and somebody else works in the background for them.
     pub(crate) fn is_searched_lately(&self) -> bool {
         let last = self.last_search_ms.load(Ordering::Relaxed);
-        last > 0
-            && self.now_ms().saturating_sub(last) < LATELY.as_millis() as u64
-            && self.background.load(Ordering::Relaxed)
+        last > 0 && self.now_ms().saturating_sub(last) < LATELY.as_millis() as u64 && self.is_in_background()
     }
 
     /// Whether somebody works in the background, and nobody in this process has searched lately.
     pub(super) fn is_unsearched(&self) -> bool {
-        self.background.load(Ordering::Relaxed) && !self.is_searched_lately()
+        self.is_in_background() && !self.is_searched_lately()
     }
 
     /// Links points of heads, where that is due; says whether it was.
@@ -79,7 +78,7 @@ impl Collection {
         let head = head.begin_linking();
         let schema = Arc::clone(&state.schema);
         drop(state);
-        self.link(&head, &schema)
+        self.link(&head, &schema, Work::Index)
     }
 
     /// Links all points of the head that is being sealed, if it has links at all; the head with them.
@@ -96,7 +95,7 @@ impl Collection {
             }
         };
         if let Some(begun) = begun {
-            self.link(&begun, schema)?;
+            self.link(&begun, schema, Work::Seal)?;
         }
         let state = self.state()?;
         let now = state.heads.iter().find(|own| own.now().is_same(&head));
@@ -104,7 +103,22 @@ impl Collection {
     }
 
     /// Gives the head that was looked at a graph over all its rows; says whether it has one now. The caller has the turn.
-    fn link(&self, head: &HeadView, schema: &Schema) -> Result<bool, Error> {
+    fn link(&self, head: &HeadView, schema: &Schema, work: Work) -> Result<bool, Error> {
+        let Some(graphs) = self.aside(work, || self.grown(head, schema)) else { return Ok(false) };
+        let mut state = self.lock_state();
+        let Some(own) = state.heads.iter_mut().find(|own| own.now().is_same(head)) else { return Ok(false) };
+        own.end_linking(head, graphs);
+        state.generation += 1;
+        let view = state.view();
+        drop(state);
+        self.room.notify_all();
+        self.publish(view)?;
+        Ok(true)
+    }
+
+    /// Graphs over all rows of a head, with those that it has as their beginning. Nothing when there is no field to have one, no
+    /// memory, or the database is being closed.
+    fn grown(&self, head: &HeadView, schema: &Schema) -> Option<Vec<(u32, Arc<HeadGraph>)>> {
         let mut graphs = Vec::new();
         for field in &schema.fields {
             let FieldIndex::Hnsw(params) = field.config.index else { continue };
@@ -115,9 +129,7 @@ impl Collection {
             let values = field.config.dim * size_of::<f32>();
             let point = values + links + field.config.dim.min(MOST_CODE_BYTES) + POINT_BYTES;
             // Without room the points stay as they are, and are compared one by one.
-            let Some(reserved) = self.budget.reserve((head.rows() as usize * point) as u64) else {
-                return Ok(false);
-            };
+            let reserved = self.budget.reserve((head.rows() as usize * point) as u64)?;
             let (mut vectors, mut hnsw) = match head.graph(field.number) {
                 Some(before) => (before.vectors.clone(), before.hnsw.clone()),
                 None => (Vectors::new(field.config.metric, field.config.dim), Hnsw::new(provisional(params))),
@@ -135,22 +147,11 @@ impl Collection {
             }
             let mut goes_on = |_: usize| !self.is_closing.load(Ordering::Relaxed);
             if !hnsw.insert_while(&vectors, &new, &mut goes_on) {
-                return Ok(false);
+                return None;
             }
             graphs.push((field.number, Arc::new(HeadGraph { vectors, hnsw, _reserved: reserved })));
         }
-        if graphs.is_empty() {
-            return Ok(false);
-        }
-        let mut state = self.lock_state();
-        let Some(own) = state.heads.iter_mut().find(|own| own.now().is_same(head)) else { return Ok(false) };
-        own.end_linking(head, graphs);
-        state.generation += 1;
-        let view = state.view();
-        drop(state);
-        self.room.notify_all();
-        self.publish(view)?;
-        Ok(true)
+        (!graphs.is_empty()).then_some(graphs)
     }
 }
 

@@ -5,6 +5,8 @@
 //! its rows move together, and its graph with them.
 
 use super::join::Join;
+use super::progress::{Job, JobKind};
+use super::rows_left::RowsLeft;
 use super::state::{Left, LivePart, State};
 use super::{Collection, lock};
 use crate::budget::Reserved;
@@ -12,12 +14,13 @@ use crate::manifest::SegmentEntry;
 use crate::schema::{Field, FieldIndex, Schema};
 use crate::segment::{Content, Segment, write};
 use crate::view::Part;
+use crate::workers::Work;
 use crate::{Error, PointId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 use vdb_distance::Metric;
-use vdb_index::{BitSet, Hnsw, HnswParams, Vectors};
+use vdb_index::{Hnsw, HnswParams, Vectors};
 use vdb_storage::SeqNo;
 
 /// A segment is merged with smaller ones that hold at least one in so many points of it together: its points are copied, for
@@ -37,56 +40,10 @@ const KEPT_SHARE: usize = 3;
 const LEAST_DEAD: usize = 256;
 /// The codes of a vector are about as long at most.
 const MOST_CODE_BYTES: usize = 1_024;
+/// So often is it found out without the state's lock which rows of a merged segment are left, while more and more are deleted.
+const LOOKS: usize = 8;
 /// The most points of a segment that others are merged into.
 const MOST_POINTS: usize = 16 << 20;
-
-/// What is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum JobKind {
-    /// One segment for several, or for one with many dead rows.
-    Merge,
-    /// A graph for points that have none yet.
-    Index,
-}
-
-impl JobKind {
-    /// Its name: `merge` or `index`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Merge => "merge",
-            Self::Index => "index",
-        }
-    }
-}
-
-/// A merge on its way.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Job {
-    /// What is made.
-    pub kind: JobKind,
-    /// Points that the new segment will hold.
-    pub points: usize,
-    /// Points to be linked to others, in all graphs.
-    pub to_link: usize,
-    /// Those that are.
-    pub linked: usize,
-    /// When it began.
-    pub started: Instant,
-}
-
-impl Job {
-    /// Points linked a second so far.
-    pub fn per_second(&self) -> f64 {
-        self.linked as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    /// About how many seconds it will take still; `None` while there is no telling.
-    pub fn seconds_left(&self) -> Option<f64> {
-        (self.linked > 0).then(|| (self.to_link - self.linked.min(self.to_link)) as f64 / self.per_second())
-    }
-}
 
 /// Segments that are to become one.
 #[derive(Debug, Clone)]
@@ -103,6 +60,10 @@ pub(super) struct Plan {
 impl Plan {
     fn kind(&self) -> JobKind {
         if self.is_provisional { JobKind::Index } else { JobKind::Merge }
+    }
+
+    fn work(&self) -> Work {
+        if self.is_provisional { Work::Index } else { Work::Merge }
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -180,17 +141,14 @@ struct Merged {
     fields: Vec<(u32, Vectors, Option<Hnsw>)>,
 }
 
+/// A merged segment in its file.
+struct Made {
+    origins: Vec<Origin>,
+    /// Nothing when no row is left.
+    segment: Option<Arc<Segment>>,
+}
+
 impl Collection {
-    /// The merge on its way, if there is one; see [`jobs`](Self::jobs).
-    pub fn job(&self) -> Option<Job> {
-        lock(&self.jobs).values().next().cloned()
-    }
-
-    /// What is on its way: at most one of each kind.
-    pub fn jobs(&self) -> Vec<Job> {
-        lock(&self.jobs).values().cloned().collect()
-    }
-
     /// Seals, builds graphs and merges where it is due; says whether there was anything.
     ///
     /// # Errors
@@ -242,7 +200,7 @@ impl Collection {
     /// As [`maintain`](Self::maintain); [`Error::Closed`] when the database is closed meanwhile.
     pub fn optimize(&self) -> Result<(), Error> {
         self.log()?;
-        if !self.background.load(Ordering::Relaxed) {
+        if !self.is_in_background() {
             return self.optimize_now();
         }
         let (sender, done) = mpsc::channel();
@@ -348,13 +306,13 @@ impl Collection {
         drop(state);
         let _reserved = self.reserve_merge(&plan, &schema)?;
         // Given up: there is another time.
-        let Some(merged) = self.build(&plan, &schema)? else { return Ok(false) };
-        let number = (!merged.origins.is_empty()).then(|| self.take_blob_number());
-        let written = number.map_or(Ok(()), |number| self.write_merged(number, &plan, &merged, &schema));
-        let Merged { origins, .. } = merged;
-        plan.inputs.iter().for_each(|part| part.segment.evict());
-        let finished = written.and_then(|()| self.finish_merge(&plan, &begun, &origins, number));
-        number.into_iter().for_each(|number| self.blob_is_finished(number));
+        let number = self.take_blob_number();
+        let made = self.aside(plan.work(), || self.make(number, &plan, &schema));
+        let finished = made.and_then(|made| match made {
+            Some(made) => self.finish_merge(&plan, &begun, made),
+            None => Ok(false),
+        });
+        self.blob_is_finished(number);
         let finished = finished?;
         self.collect_garbage()?;
         self.room.notify_all();
@@ -377,6 +335,19 @@ impl Collection {
         })
     }
 
+    /// Builds the merged segment, writes it and opens it. Nothing when it was given up.
+    fn make(&self, number: u64, plan: &Plan, schema: &Schema) -> Result<Option<Made>, Error> {
+        let Some(Merged { origins, fields }) = self.build(plan, schema)? else { return Ok(None) };
+        let is_some = !origins.is_empty();
+        let write = || self.write_merged(number, plan, &origins, &fields, schema);
+        let written = if is_some { write() } else { Ok(()) };
+        plan.inputs.iter().for_each(|part| part.segment.evict());
+        written?;
+        drop(fields);
+        let segment = is_some.then(|| self.open_segment(number, schema)).transpose()?;
+        Ok(Some(Made { origins, segment }))
+    }
+
     /// Nothing when it was given up.
     fn build(&self, plan: &Plan, schema: &Schema) -> Result<Option<Merged>, Error> {
         let origins = origins(plan);
@@ -386,7 +357,7 @@ impl Collection {
         let gets_graph = |field: &Field| matches!(field.config.index, FieldIndex::Hnsw(_));
         let to_link = fields.iter().filter(|field| gets_graph(field)).count() * origins.len();
         let (kind, points) = (plan.kind(), origins.len());
-        lock(&self.jobs).insert(kind, Job { kind, points, to_link, linked: 0, started: Instant::now() });
+        lock(&self.jobs).insert(kind, Job { points, to_link, linked: 0, started: Instant::now() });
         let mut merged = Vec::with_capacity(fields.len());
         for field in fields {
             let copied = plan.base.and_then(|base| plan.inputs[base].segment.field(field.number));
@@ -416,8 +387,14 @@ impl Collection {
         Ok(Some(Merged { origins, fields: merged }))
     }
 
-    fn write_merged(&self, number: u64, plan: &Plan, merged: &Merged, schema: &Schema) -> Result<(), Error> {
-        let Merged { origins, fields } = merged;
+    fn write_merged(
+        &self,
+        number: u64,
+        plan: &Plan,
+        origins: &[Origin],
+        fields: &[(u32, Vectors, Option<Hnsw>)],
+        schema: &Schema,
+    ) -> Result<(), Error> {
         let segment = |origin: &Origin| &plan.inputs[origin.0 as usize].segment;
         let ids = origins.iter().map(|origin| segment(origin).ids.id(origin.1));
         let ids = ids.collect::<Result<Vec<PointId>, Error>>()?;
@@ -439,13 +416,9 @@ impl Collection {
     }
 
     /// Publishes the merged segment; says whether it did, which it does not when the state was made again meanwhile.
-    fn finish_merge(
-        &self,
-        plan: &Plan,
-        begun: &Begun,
-        origins: &[Origin],
-        number: Option<u64>,
-    ) -> Result<bool, Error> {
+    fn finish_merge(&self, plan: &Plan, begun: &Begun, made: Made) -> Result<bool, Error> {
+        let Made { origins, segment } = made;
+        let number = segment.as_ref().map(|segment| segment.number);
         // As long as this is held, no head becomes a segment, and the state is not made again.
         let mut current = self.current();
         while current.manifest.log_from <= begun.applied {
@@ -457,13 +430,15 @@ impl Collection {
             self.seal()?;
             current = self.current();
         }
-        let rows_of = |left: &[Left]| rows_left(left, plan, origins);
+        let rows_left = RowsLeft::new(plan, &origins);
+        let rows_of = |left: &[Left]| rows_left.of(left);
         let state = self.lock_state();
         if state.epoch != begun.epoch {
             return Ok(false);
         }
-        let left = number.map(|number| (number, Arc::new(rows_of(&state.sealed))));
+        let sealed = state.sealed.clone();
         drop(state);
+        let left = number.map(|number| (number, Arc::new(rows_of(&sealed))));
         let numbers = plan.numbers();
         let mut manifest = current.manifest.clone();
         manifest.segments.retain(|entry| !numbers.contains(&entry.number));
@@ -478,13 +453,17 @@ impl Collection {
         let published = self.publish_manifest(&mut current, manifest);
         tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
         published?;
-        let open =
-            |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
-        let opened = number.map(open).transpose();
         let mut state = self.lock_state();
-        // What cannot be opened is tried again from the manifest.
-        let opened = opened.inspect_err(|_| self.commits.lock().failed = true)?;
-        state.exchange(&numbers, opened, &rows_of);
+        for _ in 0..LOOKS {
+            let sets = state.all_left();
+            if sets.iter().all(|left| rows_left.is_known(left)) {
+                break;
+            }
+            drop(state);
+            sets.iter().for_each(|left| drop(rows_left.of(left)));
+            state = self.lock_state();
+        }
+        state.exchange(&numbers, segment, &rows_of);
         let view = state.view();
         drop(state);
         drop(current);
@@ -584,21 +563,4 @@ fn collected(plan: &Plan, origins: &[Origin], field: &Field) -> Vectors {
         }
     }
     vectors
-}
-
-/// Which rows of the merged segment are left, by what is left of the inputs.
-fn rows_left(left: &[Left], plan: &Plan, origins: &[Origin]) -> BitSet {
-    let left_of = |part: &Part| {
-        let of_input = left.iter().find(|(number, _)| *number == part.segment.number);
-        let (_, rows) = of_input.expect("a merge has its segments to itself");
-        (rows.count() != part.live.count()).then_some(&**rows)
-    };
-    let left: Vec<Option<&BitSet>> = plan.inputs.iter().map(left_of).collect();
-    if left.iter().all(Option::is_none) {
-        return BitSet::all(origins.len());
-    }
-    BitSet::from_fn(origins.len(), |row| {
-        let (input, from) = origins[row as usize];
-        left[input as usize].is_none_or(|left| left.contains(from))
-    })
 }

@@ -26,14 +26,17 @@ mod join;
 mod link;
 mod merge;
 mod pinning;
+mod progress;
+mod publish;
 mod retention;
+mod rows_left;
 mod seal;
 mod settings;
 mod state;
 
 pub(crate) use damages::damages_of;
 pub use erase::Erased;
-pub use merge::{Job, JobKind};
+pub use progress::{JobKind, Progress};
 pub use settings::{Durability, Settings};
 
 use crate::budget::{Budget, Reserved};
@@ -43,13 +46,15 @@ use crate::record::Effect;
 use crate::schema::{CollectionConfig, Schema, VectorConfig};
 use crate::segment::Segment;
 use crate::view::{Search, SearchAnswer, View};
+use crate::workers::{Work, Workers};
 use crate::{Error, PointId};
 use arc_swap::ArcSwap;
 use commits::Commits;
+use progress::Job;
 use state::{Resolved, State};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use vdb_storage::{Backend, CommitLog, LogReader, SeqNo, StorageError, TornTail};
 
@@ -117,6 +122,8 @@ pub struct Collection {
     room: Condvar,
     commits: Commits,
     published: ArcSwap<View>,
+    /// Views that were replaced, and when.
+    retired: Mutex<VecDeque<(Instant, Arc<View>)>>,
     sealing: Mutex<()>,
     linking: Mutex<()>,
     indexing: Mutex<()>,
@@ -128,8 +135,8 @@ pub struct Collection {
     in_use: Mutex<BTreeSet<u64>>,
     jobs: Mutex<BTreeMap<JobKind, Job>>,
     blobs: Mutex<BlobNumbers>,
-    /// Whether somebody seals and merges in the background: then writers wait for room, else they make it.
-    background: AtomicBool,
+    /// Somebody seals and merges in the background, on these threads: then writers wait for room, else they make it.
+    workers: OnceLock<Arc<Workers>>,
     wake: Wake,
     /// What went wrong in the background; the next writer that waits for room is told.
     trouble: Mutex<Option<Error>>,
@@ -214,6 +221,7 @@ impl Collection {
             room: Condvar::new(),
             commits: Commits::default(),
             published,
+            retired: Mutex::default(),
             sealing: Mutex::default(),
             linking: Mutex::default(),
             indexing: Mutex::default(),
@@ -223,7 +231,7 @@ impl Collection {
             in_use: Mutex::default(),
             jobs: Mutex::default(),
             blobs: Mutex::new(blobs),
-            background: AtomicBool::new(false),
+            workers: OnceLock::new(),
             wake,
             trouble: Mutex::default(),
             unsynced: AtomicBool::new(false),
@@ -448,12 +456,33 @@ impl Collection {
         asked.clear();
     }
 
+    /// From now on somebody seals and merges in the background; what takes long is done on these threads.
+    pub(crate) fn has_background(&self, workers: Arc<Workers>) {
+        // The first ones stay: all are of one database.
+        let _ = self.workers.set(workers);
+    }
+
+    /// Whether somebody seals and merges in the background.
+    fn is_in_background(&self) -> bool {
+        self.workers.get().is_some()
+    }
+
+    /// Does what takes long on threads that give way to others, if there are such. No lock that writers want may be held, nor
+    /// may the work ask for this itself.
+    fn aside<R: Send>(&self, kind: Work, work: impl FnOnce() -> R + Send) -> R {
+        match self.workers.get() {
+            Some(workers) => workers.run(kind, work),
+            None => work(),
+        }
+    }
+
     /// Waits for whoever writes, seals or merges. After that nobody does, and another process may.
     pub(crate) fn close(&self) {
         self.is_closing();
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let _turns = (lock(&self.merging), lock(&self.indexing), lock(&self.sealing));
         self.closed.store(true, Ordering::Relaxed);
+        self.release_retired(Duration::ZERO);
     }
 
     /// What stands behind the last record of the log and is none: left by a crash, or being written by another process. Of a
@@ -582,22 +611,6 @@ impl Collection {
         let committed = self.log()?.commit(seq, level);
         self.commits.end(seq, committed.is_ok());
         Ok(committed?)
-    }
-
-    /// Makes a view the one that readers see, unless a newer one is, as soon as all records in it are in the log.
-    fn publish(&self, view: Arc<View>) -> Result<(), Error> {
-        let pending = self.commits.wait_until(SeqNo(view.version));
-        if pending.failed {
-            drop(pending);
-            // A record before this one failed, so the view is wrong; the state that is made again holds this one.
-            return self.recover();
-        }
-        let published = self.published.load();
-        if (view.version, view.generation) > (published.version, published.generation) {
-            self.published.store(view);
-        }
-        drop(pending);
-        Ok(())
     }
 
     /// Publishes a manifest; from now on it is the current one.

@@ -3,8 +3,11 @@
 use super::{Collection, lock};
 use crate::Error;
 use crate::budget::Reserved;
+use crate::schema::Schema;
 use crate::segment::Segment;
+use crate::workers::Work;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Collection {
     /// Copies what walks of graphs read most into memory, on huge pages where the system grants them, as far as the memory budget
@@ -12,9 +15,9 @@ impl Collection {
     /// Says whether there was anything to copy.
     pub fn pin(&self) -> bool {
         let _turn = lock(&self.pinning);
-        let parts = &self.view().parts;
-        let pinned: Vec<Segment> =
-            parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
+        let view = self.view();
+        let pinned = || view.parts.iter().filter_map(|part| part.segment.pinned(&self.budget)).collect();
+        let pinned: Vec<Segment> = self.aside(Work::Pin, pinned);
         let is_some = !pinned.is_empty();
         // A view that cannot be published holds a write that fails; the next one has the pinned segments, too.
         let _ = self.replace(pinned);
@@ -26,6 +29,14 @@ impl Collection {
         self.is_searched() && self.pin()
     }
 
+    /// Opens a segment that was just written. Where somebody searches, what walks read most is in memory before they get to see
+    /// it: through a new mapping, each page costs the first of them a fault.
+    pub(super) fn open_segment(&self, number: u64, schema: &Schema) -> Result<Arc<Segment>, Error> {
+        let segment = Segment::open(self.backend.blobs(), number, schema)?;
+        let pinned = if self.is_searched_lately() { segment.pinned(&self.budget) } else { None };
+        Ok(Arc::new(pinned.unwrap_or(segment)))
+    }
+
     /// Reserves memory in the place of what is pinned, which is let go as soon as nobody searches it.
     pub(super) fn reserve_unpinning(&self, bytes: u64) -> Result<Option<Reserved>, Error> {
         let _turn = lock(&self.pinning);
@@ -33,6 +44,7 @@ impl Collection {
         let pinned = view.parts.iter().filter(|part| part.segment.is_pinned());
         self.replace(pinned.map(|part| part.segment.unpinned(&view.schema)).collect::<Result<_, Error>>()?)?;
         drop(view);
+        self.release_retired(Duration::ZERO);
         Ok(self.budget.reserve(bytes))
     }
 

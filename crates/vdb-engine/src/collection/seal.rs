@@ -8,6 +8,7 @@ use crate::head::HeadView;
 use crate::manifest::{Manifest, SegmentEntry, write_tombstones};
 use crate::schema::{Field, Schema};
 use crate::segment::{Content, Segment, write};
+use crate::workers::Work;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl Collection {
 
     /// Has a head sealed that has become too large, by whoever does such things.
     pub(super) fn make_room_soon(&self) -> Result<(), Error> {
-        if self.background.load(Ordering::Relaxed) {
+        if self.is_in_background() {
             (self.wake.0)();
             return Ok(());
         }
@@ -63,7 +64,7 @@ impl Collection {
             if !is_full && (slept || unindexed < from) {
                 return Ok(());
             }
-            if !self.background.load(Ordering::Relaxed) {
+            if !self.is_in_background() {
                 drop(state);
                 if !is_full || !self.maintain()? {
                     return Ok(());
@@ -115,11 +116,6 @@ impl Collection {
         self.room.notify_all();
     }
 
-    /// From now on somebody seals and merges in the background.
-    pub(crate) fn has_background(&self) {
-        self.background.store(true, Ordering::Relaxed);
-    }
-
     /// Writes the points that are in memory as a segment, whatever their number, and lets go of the log behind them; says
     /// whether there was anything to do.
     ///
@@ -140,8 +136,12 @@ impl Collection {
         self.commit(upto, Durability::Sync)?;
         let head = self.linked(head, &schema)?;
         let number = (head.len() > 0).then(|| self.take_blob_number());
-        let written = number.map_or(Ok(()), |number| self.write_head(number, &head, &schema));
-        let sealed = written.and_then(|()| self.finish_seal(upto, epoch, &head, number));
+        let write = |number| {
+            self.write_head(number, &head, &schema)?;
+            self.open_segment(number, &schema)
+        };
+        let segment = number.map(|number| self.aside(Work::Seal, || write(number))).transpose();
+        let sealed = segment.and_then(|segment| self.finish_seal(upto, epoch, &head, segment));
         number.into_iter().for_each(|number| self.blob_is_finished(number));
         sealed?;
         self.log()?.trim(upto.next())?;
@@ -197,8 +197,9 @@ impl Collection {
         upto: SeqNo,
         epoch: u64,
         head: &HeadView,
-        number: Option<u64>,
+        segment: Option<Arc<Segment>>,
     ) -> Result<(), Error> {
+        let number = segment.as_ref().map(|segment| segment.number);
         // As long as this is held, no merge exchanges segments, and the state is not made again.
         let mut current = self.current();
         let state = self.lock_state();
@@ -221,12 +222,8 @@ impl Collection {
         let published = self.publish_manifest(&mut current, manifest);
         tombstones.into_iter().for_each(|number| self.blob_is_finished(number));
         published?;
-        let open =
-            |number| Segment::open(self.backend.blobs(), number, &current.manifest.schema).map(Arc::new);
-        let opened = number.map(open).transpose();
         let mut state = self.lock_state();
-        // What cannot be opened is tried again from the manifest.
-        state.thaw(opened.inspect_err(|_| self.commits.lock().failed = true)?);
+        state.thaw(segment);
         let view = state.view();
         drop(state);
         drop(current);

@@ -192,6 +192,12 @@ impl State {
         self.generation += 1;
     }
 
+    /// All that an [`exchange`](Self::exchange) asks for: which rows of each segment are left now, and were left before.
+    pub(super) fn all_left(&self) -> Vec<Vec<Left>> {
+        let frozen = self.frozen.iter().map(|frozen| frozen.left.clone());
+        [self.left(), self.sealed.clone()].into_iter().chain(frozen).collect()
+    }
+
     /// Which rows of each segment are left.
     pub(super) fn left(&self) -> Vec<Left> {
         let left = |part: &LivePart| (part.segment.number, Arc::clone(part.mask.current()));

@@ -1,7 +1,7 @@
 //! Threads that seal, build graphs, merge and pin for all collections of a database: one each, so that heads never wait for a
-//! merge, nor, while somebody searches, new points for their graph.
+//! merge, nor, while somebody searches, new points for their graph. What takes long they hand to [`Workers`](crate::workers::Workers).
 
-use super::status::{StatusFile, progress_of};
+use super::status::StatusFile;
 use crate::{Collection, Error};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long after a write of interval durability it is made durable, at the latest.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+/// How long views stay that were replaced: longer than a search.
+const RETIRED_FOR: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Signal {
@@ -65,72 +67,35 @@ pub(super) struct Background {
 impl Background {
     /// Starts a thread that pins, for collections that were opened to read only.
     pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
-        let pin = start(&signal, "vdb-pin", Priority::Low, |collection| Ok(collection.pin_if_searched()))?;
+        let pin = start(&signal, "vdb-pin", |collection| Ok(collection.pin_if_searched()))?;
         Ok(Self { signal, threads: vec![pin] })
     }
 
-    /// Starts the threads; merges use `threads` more.
+    /// Starts the threads.
     pub(super) fn start(
         signal: Arc<Signal>,
-        threads: usize,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
         status: StatusFile,
     ) -> Result<Self, Error> {
-        // A pool each: in one for all, a thread that waits for a step of its own work takes up other work, and a graph of a few
-        // points, which writers wait for, is done only when a merge is.
-        let pool = |name: &'static str, priority: Priority| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(move |number| format!("{name}-{number}"))
-                .start_handler(move |_| priority.take())
-                .build()
-                .map_err(|error| Error::thread(std::io::Error::other(error)))
-        };
-        let of_seal = pool("vdb-seal", Priority::Low)?;
-        let of_index = pool("vdb-index", Priority::Low)?;
-        let of_merge = pool("vdb-merge", Priority::Lowest)?;
-        let seal = start(&signal, "vdb-seal", Priority::Low, move |collection| {
+        let seal = start(&signal, "vdb-seal", move |collection| {
             // In this order: a write may wait for the head to be sealed, which nobody else does.
-            let sealed = of_seal.install(|| collection.seal_due())?;
+            let sealed = collection.seal_due()?;
             collection.expire(clock())?;
             Ok(sealed)
         })?;
-        let index = start(&signal, "vdb-index", Priority::Low, move |collection| {
+        let index = start(&signal, "vdb-index", |collection| {
             // Points that nobody searches are linked once, by a merge.
-            let indexed = || Ok::<_, Error>(collection.is_searched_lately() && collection.index_due()?);
-            of_index.install(|| Ok(collection.link_due()? | indexed()?))
+            Ok(collection.link_due()? | (collection.is_searched_lately() && collection.index_due()?))
         })?;
-        let merge = start(&signal, "vdb-merge", Priority::Lowest, move |collection| {
-            of_merge.install(|| Ok(collection.optimize_if_asked() | collection.merge_due()?))
+        let merge = start(&signal, "vdb-merge", |collection| {
+            Ok(collection.optimize_if_asked() | collection.merge_due()?)
         })?;
-        let pin = start(&signal, "vdb-pin", Priority::Low, |collection| Ok(collection.pin_if_searched()))?;
+        let pin = start(&signal, "vdb-pin", |collection| {
+            collection.release_retired(RETIRED_FOR);
+            Ok(collection.pin_if_searched())
+        })?;
         let tell = start_telling(&signal, status)?;
         Ok(Self { signal, threads: vec![seal, index, merge, pin, tell] })
-    }
-}
-
-/// When a thread gets a processor: when searches and writes leave one. A hint: where it fails, they wait a little longer.
-#[derive(Debug, Clone, Copy)]
-enum Priority {
-    /// Searches wait for some of this, for what is not sealed and linked is compared one by one.
-    Low,
-    /// Nobody waits for a merge; a slice of time that one gets at the cost of a search is longer than the search.
-    Lowest,
-}
-
-impl Priority {
-    /// Gives the thread that calls it this priority.
-    fn take(self) {
-        #[cfg(target_os = "linux")]
-        {
-            // A tenth and a seventieth of the share of a thread of ordinary priority.
-            let nice = match self {
-                Self::Low => 10,
-                Self::Lowest => 19,
-            };
-            // Linux keeps this for each thread.
-            let _ = rustix::process::nice(nice);
-        }
     }
 }
 
@@ -138,12 +103,10 @@ impl Priority {
 fn start(
     signal: &Arc<Signal>,
     name: &str,
-    priority: Priority,
     work: impl Fn(&Collection) -> Result<bool, Error> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let signal = Arc::clone(signal);
     let run = move || {
-        priority.take();
         let mut seen = 0;
         while let Some(collections) = signal.wait(&mut seen) {
             for collection in collections {
@@ -164,7 +127,8 @@ fn start_telling(signal: &Arc<Signal>, mut status: StatusFile) -> Result<JoinHan
     let run = move || {
         let mut seen = 0;
         while let Some(collections) = signal.wait(&mut seen) {
-            status.tell(&progress_of(&collections));
+            let progress: Vec<_> = collections.iter().flat_map(|collection| collection.progress()).collect();
+            status.tell(&progress);
         }
     };
     std::thread::Builder::new().name("vdb-status".to_owned()).spawn(run).map_err(Error::thread)

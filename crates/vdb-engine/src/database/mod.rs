@@ -10,13 +10,13 @@ mod copies;
 mod damages;
 mod status;
 
-use crate::Error;
 use crate::budget::Budget;
 use crate::collection::{Collection, Settings, Surroundings, Wake};
 use crate::schema::{CollectionConfig, MAX_NAME_BYTES};
+use crate::workers::Workers;
+use crate::{Error, Progress};
 use background::{Background, Signal};
 use catalogue::Catalogue;
-pub use status::Progress;
 use status::StatusFile;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -193,6 +193,8 @@ pub struct Database {
     signal: Arc<Signal>,
     budget: Arc<Budget>,
     background: Mutex<Option<Background>>,
+    /// Where collections do what takes long, when they are written and work in the background.
+    workers: Option<Arc<Workers>>,
     /// Held as long as this process writes.
     lock: Option<Box<dyn LockGuard>>,
 }
@@ -246,9 +248,11 @@ impl Database {
             None => return Err(Error::NoDatabase { path: folder.to_owned() }),
         };
         let state = State { number, catalogue, slots: BTreeMap::new() };
+        let workers = (writes && options.background).then(|| Workers::new(options.threads)).transpose()?;
         let database = Self {
             folder: folder.to_owned(),
             store,
+            workers: workers.map(Arc::new),
             state: Mutex::new(state),
             signal: Arc::default(),
             budget: Budget::new(options.memory_budget.unwrap_or_else(default_budget)),
@@ -265,7 +269,7 @@ impl Database {
             let background = if writes {
                 let status = StatusFile::new(Arc::clone(&database.options.files), folder);
                 let clock = Arc::clone(&database.options.clock.0);
-                Background::start(signal, database.options.threads, clock, status)?
+                Background::start(signal, clock, status)?
             } else {
                 Background::start_pinning(signal)?
             };
@@ -309,8 +313,10 @@ impl Database {
         match opened {
             Ok(collection) => {
                 let collection = Arc::new(collection);
+                if let Some(workers) = &self.workers {
+                    collection.has_background(Arc::clone(workers));
+                }
                 if self.options.background {
-                    collection.has_background();
                     self.signal.add(&collection);
                 }
                 Slot::Open(collection)
@@ -342,7 +348,7 @@ impl Database {
     /// process, as of a second ago or so. Nothing when there is no telling.
     pub fn progress(&self) -> Vec<Progress> {
         if self.lock.is_some() {
-            status::progress_of(&self.open_ones())
+            self.open_ones().iter().flat_map(|collection| collection.progress()).collect()
         } else {
             status::read(&*self.options.files, &self.folder)
         }

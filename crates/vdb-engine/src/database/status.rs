@@ -4,7 +4,7 @@
 //! Nothing depends on it: it is never synced, a write that fails is left out, and what cannot be read is nothing. The writer
 //! holds a lock on this file as long as it may write it, so a reader can tell what was left by one that is gone.
 
-use crate::{Collection, JobKind};
+use crate::{JobKind, Progress};
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,35 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A longer file is none of this program's.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Work in the background of a collection that takes a while.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// The collection.
-    pub collection: String,
-    /// What is made.
-    pub kind: JobKind,
-    /// Points that the new segment will hold.
-    pub points: usize,
-    /// Points to be linked to others, in all graphs.
-    pub to_link: usize,
-    /// Those that are.
-    pub linked: usize,
-    /// Since it began.
-    pub seconds: f64,
-}
-
 impl Progress {
-    /// Points linked a second so far.
-    pub fn per_second(&self) -> f64 {
-        self.linked as f64 / self.seconds.max(1e-9)
-    }
-
-    /// About how many seconds it will take still; `None` while there is no telling.
-    pub fn seconds_left(&self) -> Option<f64> {
-        (self.linked > 0).then(|| self.to_link.saturating_sub(self.linked) as f64 / self.per_second())
-    }
-
     fn to_json(&self) -> Value {
         let Self { collection, kind, points, to_link, linked, seconds } = self;
         json!({
@@ -71,22 +43,6 @@ impl Progress {
             seconds: value["seconds"].as_f64()?,
         })
     }
-}
-
-/// What some collections are about.
-pub(super) fn progress_of(collections: &[Arc<Collection>]) -> Vec<Progress> {
-    let of_one = |collection: &Arc<Collection>| {
-        let name = collection.name().to_owned();
-        collection.jobs().into_iter().map(move |job| Progress {
-            collection: name.clone(),
-            kind: job.kind,
-            points: job.points,
-            to_link: job.to_link,
-            linked: job.linked,
-            seconds: job.started.elapsed().as_secs_f64(),
-        })
-    };
-    collections.iter().flat_map(of_one).collect()
 }
 
 /// The file, for the one writer. It is made when there is something to tell, and removed at the end.

@@ -378,7 +378,9 @@ fn a_damaged_byte_names_file_section_and_both_checksums() {
             assert!(message.contains(path.to_str().unwrap()), "{}: {message}", path.display());
             if let Some(section) = section {
                 assert!(message.contains(&section), "section {section}: {message}");
-                assert_eq!(message.matches("0x").count(), 2, "section {section}: {message}");
+                // The name of a temporary folder may have these letters, too.
+                let rest = message.replace(path.to_str().unwrap(), "");
+                assert_eq!(rest.matches("0x").count(), 2, "section {section}: {message}");
             }
             damaged += 1;
         }

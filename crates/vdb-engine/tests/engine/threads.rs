@@ -5,6 +5,7 @@ use crate::{model, number};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use vdb_distance::Metric;
 use vdb_engine::{
@@ -185,6 +186,39 @@ fn a_database_closes_while_a_writer_waits() {
     });
 }
 
+/// What a thread of a pool sends, unless the pool waits for itself.
+fn received<T>(done: &Receiver<T>) -> T {
+    done.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
+        eprintln!("the pool waits for itself, and so would closing");
+        std::process::abort()
+    })
+}
+
+/// A thread of a pool that waits for a head to be written must not begin to seal another one meanwhile.
+#[test]
+fn sealing_from_within_a_pool_ends() {
+    const SEALED: u64 = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let config = VectorConfig::new(2, Metric::Euclidean);
+    let collection = database.create_collection("c", &CollectionConfig::from(config)).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let (sender, done) = std::sync::mpsc::channel();
+    for id in 0..SEALED {
+        let (collection, sender) = (Arc::clone(&collection), sender.clone());
+        pool.spawn(move || {
+            collection.upsert(vec![Point::new(id, vec![id as f32, 1.0])]).unwrap();
+            sender.send(collection.seal()).unwrap();
+        });
+    }
+    for _ in 0..SEALED {
+        received(&done).unwrap();
+    }
+    let info = collection.info();
+    assert_eq!((info.points, info.head_points), (SEALED as usize, 0));
+    database.close().unwrap();
+}
+
 /// Threads of one pool that ask for the same at the same time: one that waits for its work takes up what others asked for.
 #[test]
 fn optimizing_from_within_a_pool_ends_and_after_closing_is_an_error() {
@@ -206,11 +240,7 @@ fn optimizing_from_within_a_pool_ends_and_after_closing_is_an_error() {
             std::thread::sleep(Duration::from_millis(10));
         }
         for _ in 0..ASKED {
-            let optimized = done.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
-                eprintln!("the pool waits for itself, and so would closing");
-                std::process::abort()
-            });
-            optimized.unwrap();
+            received(&done).unwrap();
         }
         assert_eq!(collection.info().segments, 1);
     }

@@ -120,7 +120,7 @@ fn with_merge_bar<T>(collection: &Collection, work: impl FnOnce() -> Result<T, E
         let watcher = scope.spawn(|| {
             let mut bar = None;
             while !is_done.load(Ordering::Relaxed) {
-                match collection.job() {
+                match collection.progress().first() {
                     Some(job) => {
                         let bar = bar.get_or_insert_with(|| progress::records("linking", job.to_link as u64));
                         bar.set_length(job.to_link as u64);

@@ -15,13 +15,17 @@ fn point(id: u64, rng: &mut ChaCha8Rng) -> Point {
     Point::new(id, (0..DIM).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>())
 }
 
+fn workers() -> Arc<crate::workers::Workers> {
+    Arc::new(crate::workers::Workers::new(1).unwrap())
+}
+
 /// A collection that believes that somebody does its work in the background; nobody does but who calls for it.
 fn collection(settings: Settings) -> (Database, Arc<Collection>) {
     let files = Arc::new(SimFiles::new());
     let database =
         Options::new().files(files).seed(SEED).background(false).settings(settings).open("db").unwrap();
     let made = database.create_collection("c", &CollectionConfig::new(DIM, Metric::Euclidean)).unwrap();
-    made.has_background();
+    made.has_background(workers());
     (database, made)
 }
 
@@ -113,7 +117,7 @@ fn without_room_in_the_budget_points_stay_as_they_are() {
     let options = Options::new().files(files).seed(SEED).background(false).memory_budget(700 << 10);
     let database = options.open("db").unwrap();
     let collection = database.create_collection("c", &CollectionConfig::new(DIM, Metric::Euclidean)).unwrap();
-    collection.has_background();
+    collection.has_background(workers());
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     collection.upsert((0..2_000).map(|id| point(id, &mut rng)).collect()).unwrap();
     collection.search(&Search::new(&[0.0; DIM], 1)).unwrap();
