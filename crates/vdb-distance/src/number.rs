@@ -199,6 +199,7 @@ impl Number for U8 {
     const TYPE: ElementType = ElementType::U8;
 
     #[inline(always)]
+    #[expect(clippy::manual_clamp, reason = "NaN is to become 0")]
     fn encode(value: f32, bytes: &mut [u8]) {
         // NaN becomes 0. From 2²³ to 2²⁴ the last bit of a number is worth 1: the sum is rounded as it should be.
         let bits = (value.max(0.0).min(255.0) + 8_388_608.0).to_bits();
