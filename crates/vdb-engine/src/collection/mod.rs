@@ -72,6 +72,15 @@ pub struct Written {
     pub held_back: Duration,
     /// How long it waited for the log, which syncs it to disk where the durability asks for that.
     pub logged: Duration,
+    /// How long it waited for others, who write, seal or merge: for locks that they held, and for records before its own.
+    pub blocked: Duration,
+}
+
+/// What a write waited for.
+#[derive(Debug, Default)]
+struct Waits {
+    held_back: Duration,
+    blocked: Duration,
 }
 
 /// What a collection holds.
@@ -297,8 +306,8 @@ impl Collection {
         let log = self.log()?;
         let began = Instant::now();
         self.wait_for_room(operations.len())?;
-        let mut held_back = began.elapsed();
-        let (mut state, resolved, reserved) = self.resolve(&operations, &mut held_back)?;
+        let mut waits = Waits { held_back: began.elapsed(), blocked: Duration::ZERO };
+        let (mut state, resolved, reserved) = self.resolve(&operations, &mut waits)?;
         let skipped = resolved.skipped;
         let (seq, view) = if resolved.effects.is_empty() {
             // What was found may not be durable yet.
@@ -318,7 +327,9 @@ impl Collection {
         let began = Instant::now();
         self.commit(seq, durability)?;
         let logged = began.elapsed();
+        let began = Instant::now();
         self.publish(view)?;
+        waits.blocked += began.elapsed();
         if durability == Durability::Interval {
             self.unsynced.store(true, Ordering::Relaxed);
         }
@@ -326,18 +337,21 @@ impl Collection {
             // This write is done; what fails is tried again with the next one, which is told.
             let _ = self.make_room_soon();
         }
-        Ok(Written { version: seq.0, skipped, held_back, logged })
+        let Waits { held_back, blocked } = waits;
+        Ok(Written { version: seq.0, skipped, held_back, logged, blocked })
     }
 
-    /// What operations come to, with the memory that it takes; a wait for that memory is added to `held_back`. Where points
-    /// have changed meanwhile, they are resolved again.
+    /// What operations come to, with the memory that it takes; a wait for that memory is one that holds it back. Where points have
+    /// changed meanwhile, they are resolved again.
     fn resolve(
         &self,
         operations: &[Operation<'_>],
-        held_back: &mut Duration,
+        waits: &mut Waits,
     ) -> Result<(MutexGuard<'_, State>, Resolved, Reserved), Error> {
         let log = self.log()?;
+        let began = Instant::now();
         let state = self.state()?;
+        waits.blocked += began.elapsed();
         let resolved = state.resolve(log.next(), operations)?;
         let needed = resolved.effects.iter().map(Effect::head_bytes).sum();
         if let Some(reserved) = self.budget.reserve(needed) {
@@ -348,8 +362,10 @@ impl Collection {
         drop(state);
         let began = Instant::now();
         self.seal()?;
-        *held_back += began.elapsed();
+        waits.held_back += began.elapsed();
+        let began = Instant::now();
         let state = self.state()?;
+        waits.blocked += began.elapsed();
         let is_same = (log.next(), state.epoch) == (version, epoch) && Arc::ptr_eq(&state.schema, &schema);
         let resolved = if is_same { resolved } else { state.resolve(log.next(), operations)? };
         let needed = resolved.effects.iter().map(Effect::head_bytes).sum();

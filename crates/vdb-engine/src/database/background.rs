@@ -2,6 +2,7 @@
 //! merge, nor, while somebody searches, new points for their graph. What takes long they hand to [`Workers`](crate::workers::Workers).
 
 use super::status::StatusFile;
+use crate::workers::Priority;
 use crate::{Collection, Error};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -67,7 +68,12 @@ pub(super) struct Background {
 impl Background {
     /// Starts a thread that pins, for collections that were opened to read only.
     pub(super) fn start_pinning(signal: Arc<Signal>) -> Result<Self, Error> {
-        let pin = start(&signal, "vdb-pin", |collection| Ok(collection.pin_if_searched()))?;
+        // Nobody writes here, so it may do that itself, at a low priority.
+        let low = std::sync::Once::new();
+        let pin = start(&signal, "vdb-pin", move |collection| {
+            low.call_once(|| Priority::Low.take());
+            Ok(collection.pin_if_searched())
+        })?;
         Ok(Self { signal, threads: vec![pin] })
     }
 

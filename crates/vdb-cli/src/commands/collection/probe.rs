@@ -3,8 +3,8 @@
 //! The queries of a file in turn, for the default target recall, one after the other without a pause. A search counts for the
 //! phase in which it began: `ingest` (batches are written), `index` (nothing is written, graphs are built and merged), `idle`
 //! (the same collection, one segment) and, where points are written at a given pace after that, `paced`. A write's time is
-//! split into what it was held back on purpose (`held`), what the log took, syncing included (`logged`), and the rest (`own`):
-//! its own work, and waits for locks.
+//! split into what it was held back on purpose (`held`), what the log took, syncing included (`logged`), waits for locks of others
+//! (`blocked`), and the rest (`own`): its own work, and what of it others had the processor.
 
 use super::embedded::{K, round};
 use crate::formats::Matrix;
@@ -24,7 +24,7 @@ const PACED: u32 = 20;
 const BATCHES_A_SECOND: f64 = 10.0;
 
 /// What is printed for each phase, after its name.
-pub(super) const COLUMNS: [&str; 17] = [
+pub(super) const COLUMNS: [&str; 19] = [
     "while",
     "searches",
     "p999_us",
@@ -39,6 +39,8 @@ pub(super) const COLUMNS: [&str; 17] = [
     "held_max_ms",
     "logged_p99_ms",
     "logged_max_ms",
+    "blocked_p99_ms",
+    "blocked_max_ms",
     "own_p99_ms",
     "own_max_ms",
     "write_s",
@@ -91,13 +93,15 @@ struct WriteTime {
     whole: Duration,
     held: Duration,
     logged: Duration,
+    blocked: Duration,
 }
 
 impl Writes {
     pub(super) fn upsert(&mut self, collection: &Collection, points: Vec<Point>) -> anyhow::Result<()> {
         let began = Instant::now();
         let written = collection.upsert(points)?;
-        self.0.push(WriteTime { whole: began.elapsed(), held: written.held_back, logged: written.logged });
+        let (whole, held) = (began.elapsed(), written.held_back);
+        self.0.push(WriteTime { whole, held, logged: written.logged, blocked: written.blocked });
         Ok(())
     }
 
@@ -118,9 +122,10 @@ impl Writes {
         row.insert("write_p50_ms".to_owned(), ms(at(&whole, 0.5)));
         let held = sorted(|time| time.held);
         row.insert("held_s".to_owned(), seconds(&held));
-        let own = sorted(|time| time.whole.saturating_sub(time.held + time.logged));
+        let (logged, blocked) = (sorted(|time| time.logged), sorted(|time| time.blocked));
+        let own = sorted(|time| time.whole.saturating_sub(time.held + time.logged + time.blocked));
         for (name, times) in
-            [("write", whole), ("held", held), ("logged", sorted(|time| time.logged)), ("own", own)]
+            [("write", whole), ("held", held), ("logged", logged), ("blocked", blocked), ("own", own)]
         {
             row.insert(format!("{name}_p99_ms"), ms(at(&times, 0.99)));
             row.insert(format!("{name}_max_ms"), ms(at(&times, 1.0)));
