@@ -77,7 +77,7 @@ pub(super) fn provisional(params: HnswParams) -> HnswParams {
 }
 
 /// Whether a segment's graphs only serve for the moment.
-fn is_provisional(part: &LivePart, schema: &Schema) -> bool {
+pub(super) fn is_provisional(part: &LivePart, schema: &Schema) -> bool {
     part.segment.fields.iter().any(|own| {
         let config = schema.by_number(own.number).map(|field| field.config.index);
         let built = own.hnsw.as_ref().map(|hnsw| *hnsw.params());

@@ -1,6 +1,7 @@
 //! Sealing: the points of a head become a segment, and the log's records that brought them are needed no more.
 
 use super::join::without_the_gone;
+use super::merge::is_provisional;
 use super::state::{Left, State};
 use super::{Collection, Durability, lock};
 use crate::Error;
@@ -22,6 +23,8 @@ const INDEXED_A_SECOND: f64 = 10_000.0;
 /// that pace.
 const MOST_UNLINKED: usize = 512;
 const MOST_EXCESS: f64 = 16.0;
+/// And from so many segments on that wait for a merge.
+const MOST_UNMERGED: usize = 3;
 /// Where nobody searches, more points may be without a graph: the more are linked together, the less often is the graph copied
 /// that they are linked to. So many times as many at least and at most, and in between as many as have so many bytes of vectors
 /// as `f32`: the first search compares them within some tens of milliseconds.
@@ -59,9 +62,12 @@ impl Collection {
             let unindexed = state.unindexed(&self.settings);
             let is_linked = state.schema.has_graphs() && self.is_searched_lately();
             let from = if is_linked { MOST_UNLINKED.min(most / 2) } else { most / 2 };
+            // Each of these is another graph to be walked, until a merge has taken it in.
+            let unmerged = state.parts.iter().filter(|part| is_linked && is_provisional(part, &state.schema));
+            let crowd = unmerged.count().saturating_sub(MOST_UNMERGED);
             // Nobody makes room when the database is being closed, which waits for writers.
             let is_full = (is_behind || unindexed >= most) && !self.is_closing.load(Ordering::Relaxed);
-            if !is_full && (slept || unindexed < from) {
+            if !is_full && (slept || (unindexed < from && crowd == 0)) {
                 return Ok(());
             }
             if !self.is_in_background() {
@@ -77,7 +83,7 @@ impl Collection {
             } else {
                 drop(state);
                 slept = true;
-                let excess = (unindexed - from) as f64 / from.max(1) as f64;
+                let excess = unindexed.saturating_sub(from) as f64 / from.max(1) as f64 + crowd as f64;
                 let excess = excess.min(MOST_EXCESS);
                 std::thread::sleep(Duration::from_secs_f64(excess * points as f64 / INDEXED_A_SECOND));
             }
