@@ -37,7 +37,9 @@ fn exercise(data: &[u8]) {
         data.get(24..32).map_or(1, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
     let first = first.max(1);
     let before = records(SeqNo(first)).unwrap_or_default();
-    if log.next().0 > u64::MAX - 2 {
+    // From the last number on, no more are taken.
+    if log.next().0 >= 1 << 63 {
+        assert!(log.append(b"more").is_err());
         return;
     }
     let seq = log.append(b"more").expect("a log that opens takes records");

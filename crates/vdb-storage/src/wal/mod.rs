@@ -37,7 +37,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 /// A file that has grown to this is followed by another one.
 pub const WAL_FILE_BYTES: u64 = 16 << 20;
 
-/// No record has a greater number, so that numbers can be added to.
+/// No record has a greater number, so that numbers can be added to; a writer stops one before it.
 pub(crate) const LAST_SEQ: u64 = 1 << 63;
 
 const PREFIX: &str = "wal-";

@@ -175,6 +175,36 @@ fn the_greatest_number_is_no_records() {
     assert_eq!(read(&bytes, 3, SeqNo(9)).unwrap(), (vec![], Some(64)));
 }
 
+/// Found by fuzzing: behind the last number there is, another file would begin with one that is none.
+#[test]
+fn a_log_that_has_the_last_number_takes_no_more() {
+    for (last, taken) in [(LAST_SEQ, 0), (LAST_SEQ - 1, 0), (LAST_SEQ - 2, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = golden()[..HEADER_BYTES].to_vec();
+        bytes[16] = 1;
+        let checksum = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
+        bytes[HEADER_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        put_frame(&mut bytes, 0x0123_4567_89ab_cdef, 64, 64, SeqNo(last), b"last");
+        fs::write(folder.path().join(file_name(1)), bytes).unwrap();
+        let store = LocalDir::new(Arc::new(OsFiles), folder.path().to_owned(), 1);
+        let log = store.open_log(SeqNo::FIRST).unwrap();
+        for _ in 0..taken {
+            let seq = log.append(b"more").unwrap();
+            log.commit(seq, Durability::Synced).unwrap();
+        }
+        assert!(matches!(log.append(b"more"), Err(StorageError::Stopped { .. })));
+        let next = log.next();
+        assert_eq!(log.trim(next).is_err(), last == LAST_SEQ, "{last}");
+        let mut reader = store.read_log(SeqNo(last + taken));
+        let found = reader.read().map(|record| record.map(|(seq, _)| seq));
+        match last {
+            LAST_SEQ => assert_eq!(found.unwrap(), Some(SeqNo(last))),
+            _ => assert!(matches!(found, Err(StorageError::Trimmed { .. }))),
+        }
+        assert_eq!(store.open_log(SeqNo::FIRST).unwrap().next(), next);
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(tail: Vec<u8>, keeps in 0usize..200) {

@@ -6,8 +6,8 @@
 //! locked before `queue`, never the other way round.
 
 use super::{
-    HEADER_BYTES, Header, MAX_RECORD_BYTES, OpenFile, WAL_FILE_BYTES, WalReader, file_name, frame_bytes,
-    numbers, put_frame,
+    HEADER_BYTES, Header, LAST_SEQ, MAX_RECORD_BYTES, OpenFile, WAL_FILE_BYTES, WalReader, file_name,
+    frame_bytes, numbers, put_frame,
 };
 use crate::backend::{CommitLog, Durability, LogReader};
 use crate::files::{File, FileSystem};
@@ -243,6 +243,10 @@ impl Wal {
             let path = path.to_owned();
             move |error: io::Error| Trouble::Unknown(Failure::new(&path, &error))
         };
+        if first.0 > LAST_SEQ {
+            let error = io::Error::other(format!("no file can begin with record {first}"));
+            return Err(Trouble::Refused(Failure::new(&self.folder, &error)));
+        }
         self.sync_inherited(end).and_then(|()| end.sync()).map_err(Trouble::Unknown)?;
         let number = end.number + 1;
         let path = self.folder.join(file_name(number));
@@ -329,6 +333,11 @@ impl CommitLog for Wal {
         let mut queue = self.queue();
         queue.check(&self.folder)?;
         let seq = queue.next;
+        if seq.0 >= LAST_SEQ {
+            // The next file could not tell where its records begin.
+            let reason = format!("{seq} is the last number that a record can have");
+            return Err(StorageError::Stopped { path: self.folder.clone(), reason });
+        }
         queue.next = seq.next();
         queue.waiting.push((seq, record.to_vec()));
         Ok(seq)
