@@ -62,14 +62,8 @@ impl Effect {
 
 /// The bytes of a record.
 pub(crate) fn encode(effects: &[Effect]) -> Vec<u8> {
-    let bytes = |effect: &Effect| match effect {
-        Effect::Put(put) => {
-            let values: usize = put.vectors.iter().map(|vector| vector.1.len()).sum();
-            values * size_of::<f32>() + put.payload.len()
-        }
-        Effect::Delete(_) => 0,
-    };
-    let mut out = Vec::with_capacity(effects.iter().map(bytes).sum());
+    // What a head takes for them is more than what they are written in, but for long ids.
+    let mut out = Vec::with_capacity(effects.iter().map(Effect::head_bytes).sum::<u64>() as usize);
     write(effects, &mut out).expect("memory takes all bytes");
     out
 }
