@@ -183,18 +183,40 @@ fn exercise(files: &SimFiles) {
     look(&database);
 }
 
+/// Whether a file says what a database or a collection is made of.
+fn is_manifest(target: &(PathBuf, FileKind)) -> bool {
+    [FileKind::new(*b"CATA"), FileKind::new(*b"COLL")].contains(&target.1)
+}
+
+/// Any file of the database, or its log.
 pub(crate) fn segment(data: &[u8]) {
-    let files = base().after(base().changes(), Loss::Nothing);
     let targets = targets();
     let mut reader = Reader(data);
     let which = usize::from(reader.u8()) % (targets.len() + 1);
-    let Some((path, kind)) = targets.get(which) else {
-        let store = LocalDir::new(Arc::new(files.clone()), COLLECTION, 5);
-        let log = store.open_log(SeqNo::FIRST).expect("a log");
-        let seq = log.append(reader.bytes()).expect("appended");
-        log.commit(seq, Durability::Synced).expect("committed");
-        return exercise(&files);
-    };
+    match targets.get(which) {
+        Some(target) => replace(target, &mut reader),
+        None => {
+            let files = base().after(base().changes(), Loss::Nothing);
+            let store = LocalDir::new(Arc::new(files.clone()), COLLECTION, 5);
+            let log = store.open_log(SeqNo::FIRST).expect("a log");
+            let seq = log.append(reader.bytes()).expect("appended");
+            log.commit(seq, Durability::Synced).expect("committed");
+            exercise(&files);
+        }
+    }
+}
+
+/// The manifest of the database or of the collection.
+pub(crate) fn manifest(data: &[u8]) {
+    let targets: Vec<_> = targets().into_iter().filter(is_manifest).collect();
+    let mut reader = Reader(data);
+    let which = usize::from(reader.u8()) % targets.len();
+    replace(&targets[which], &mut reader);
+}
+
+/// Uses the database with other sections in one of its files.
+fn replace((path, kind): &(PathBuf, FileKind), reader: &mut Reader<'_>) {
+    let files = base().after(base().changes(), Loss::Nothing);
     let mut file = ContainerWriter::new(Vec::new(), *kind).expect("written to memory");
     for (name, _) in sections(path, *kind) {
         // Left out with a mark.
@@ -211,13 +233,25 @@ pub(crate) fn segment(data: &[u8]) {
 
 pub(crate) fn segment_seeds() -> Vec<Vec<u8>> {
     let targets = targets();
-    let files = targets.iter().enumerate().map(|(which, (path, kind))| {
+    let records = record_seeds().into_iter();
+    let records = records.map(|record| Writer(vec![targets.len() as u8]).bytes(&record).0);
+    file_seeds(&targets).chain(records).collect()
+}
+
+pub(crate) fn manifest_seeds() -> Vec<Vec<u8>> {
+    file_seeds(&targets().into_iter().filter(is_manifest).collect::<Vec<_>>()).collect()
+}
+
+/// The files as they were written.
+fn file_seeds(targets: &[(PathBuf, FileKind)]) -> impl Iterator<Item = Vec<u8>> {
+    targets.iter().enumerate().map(|(which, (path, kind))| {
         let start = Writer(vec![which as u8]);
-        sections(path, *kind).into_iter().fold(start, |mut writer, (_, bytes)| {
-            writer.0.push(0);
-            writer.bytes(&bytes)
-        })
-    });
-    let records = record_seeds().into_iter().map(|record| Writer(vec![targets.len() as u8]).bytes(&record));
-    files.chain(records).map(|writer| writer.0).collect()
+        let sections = sections(path, *kind).into_iter();
+        sections
+            .fold(start, |mut writer, (_, bytes)| {
+                writer.0.push(0);
+                writer.bytes(&bytes)
+            })
+            .0
+    })
 }

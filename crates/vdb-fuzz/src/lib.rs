@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "quantizers", run: quantizers::run, seeds: quantizers::seeds },
     Target { name: "index_parts", run: index_parts::run, seeds: index_parts::seeds },
     Target { name: "log", run: log::run, seeds: log::seeds },
@@ -39,6 +39,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "segment_ids", run: segment::ids, seeds: segment::ids_seeds },
     Target { name: "engine_record", run: collection::record, seeds: collection::record_seeds },
     Target { name: "engine_segment", run: collection::segment, seeds: collection::segment_seeds },
+    Target { name: "engine_manifest", run: collection::manifest, seeds: collection::manifest_seeds },
     Target { name: "database_sections", run: database::sections, seeds: database::section_seeds },
     Target { name: "database_file", run: database::file, seeds: database::file_seeds },
     Target { name: "json", run: database::json, seeds: database::json_seeds },

@@ -115,3 +115,8 @@ fn records_of_collections_survive_mutations() {
 fn collections_survive_mutations() {
     survives("engine_segment", 4_000);
 }
+
+#[test]
+fn manifests_survive_mutations() {
+    survives("engine_manifest", 1_000);
+}

@@ -24,7 +24,7 @@ const INDEXED_A_SECOND: f64 = 10_000.0;
 const MOST_UNLINKED: usize = 512;
 const MOST_EXCESS: f64 = 16.0;
 /// And from so many segments on that wait for a merge.
-const MOST_UNMERGED: usize = 3;
+const MOST_UNMERGED: usize = 1;
 /// Where nobody searches, more points may be without a graph: the more are linked together, the less often is the graph copied
 /// that they are linked to. So many times as many at least and at most, and in between as many as have so many bytes of vectors
 /// as `f32`: the first search compares them within some tens of milliseconds.

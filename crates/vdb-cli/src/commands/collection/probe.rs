@@ -4,12 +4,15 @@
 //! phase in which it began: `ingest` (batches are written), `index` (nothing is written, graphs are built and merged), `idle`
 //! (the same collection, one segment) and, where points are written at a given pace after that, `paced`. A write's time is
 //! split into what it was held back on purpose (`held`), what the log took, syncing included (`logged`), waits for locks of others
-//! (`blocked`), and the rest (`own`): its own work, and what of it others had the processor.
+//! (`blocked`), and the rest (`own`): its own work, and what of it others had the processor. Of the slowest search it is told how
+//! long it waited for a processor (`max_waited_us`), where the system says.
 
 use super::embedded::{K, round};
 use crate::formats::Matrix;
 use anyhow::anyhow;
 use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -24,11 +27,12 @@ const PACED: u32 = 20;
 const BATCHES_A_SECOND: f64 = 10.0;
 
 /// What is printed for each phase, after its name.
-pub(super) const COLUMNS: [&str; 19] = [
+pub(super) const COLUMNS: [&str; 20] = [
     "while",
     "searches",
     "p999_us",
     "max_us",
+    "max_waited_us",
     "compared",
     "writes",
     "write_p50_ms",
@@ -69,6 +73,18 @@ const PHASES: [(Phase, &str); 5] = [
 struct Searches {
     times: Vec<Duration>,
     compared: usize,
+    slowest: Duration,
+    /// What the slowest one waited for a processor.
+    waited: Option<Duration>,
+}
+
+/// How long a thread has waited for a processor so far: the second number of its statistics.
+fn waited(statistics: &mut File) -> Option<Duration> {
+    let mut text = [0; 128];
+    statistics.seek(SeekFrom::Start(0)).ok()?;
+    let count = statistics.read(&mut text).ok()?;
+    let waited = std::str::from_utf8(&text[..count]).ok()?.split_whitespace().nth(1)?;
+    waited.parse().ok().map(Duration::from_nanos)
 }
 
 #[derive(Debug)]
@@ -145,14 +161,22 @@ impl Probe {
         let (collection, queries, seen) = (Arc::clone(collection), Arc::clone(queries), Arc::clone(&shared));
         let thread = std::thread::spawn(move || {
             let mut searches: [Searches; PHASES.len()] = Default::default();
+            let mut statistics = File::open("/proc/thread-self/schedstat").ok();
+            let mut waited = || statistics.as_mut().and_then(waited);
             for query in (0..queries.rows).cycle() {
                 if seen.stopped.load(Ordering::Relaxed) {
                     break;
                 }
                 let of_phase = &mut searches[seen.phase.load(Ordering::Relaxed)];
+                let before = waited();
                 let began = Instant::now();
                 let answer = collection.search(&Search::new(queries.row(query), K))?;
-                of_phase.times.push(began.elapsed());
+                let took = began.elapsed();
+                if took > of_phase.slowest {
+                    of_phase.slowest = took;
+                    of_phase.waited = waited().zip(before).map(|(now, before)| now.saturating_sub(before));
+                }
+                of_phase.times.push(took);
                 of_phase.compared += answer.distance_computations;
             }
             Ok(searches)
@@ -228,7 +252,8 @@ impl Searches {
             return None;
         }
         self.times.sort_unstable();
-        let us = |share| json!(round(at(&self.times, share).as_secs_f64() * 1e6, 10.0));
+        let in_us = |time: Duration| json!(round(time.as_secs_f64() * 1e6, 10.0));
+        let us = |share| in_us(at(&self.times, share));
         let count = self.times.len();
         let row = [
             ("phase", json!("probe")),
@@ -240,6 +265,7 @@ impl Searches {
             ("max_us", us(1.0)),
             ("compared", json!(self.compared / count)),
         ];
-        Some(Map::from_iter(row.map(|(key, value)| (key.to_owned(), value))))
+        let waited = self.waited.map(|waited| ("max_waited_us", in_us(waited)));
+        Some(row.into_iter().chain(waited).map(|(key, value)| (key.to_owned(), value)).collect())
     }
 }
