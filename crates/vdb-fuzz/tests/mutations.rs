@@ -118,5 +118,5 @@ fn collections_survive_mutations() {
 
 #[test]
 fn manifests_survive_mutations() {
-    survives("engine_manifest", 1_000);
+    survives("engine_manifest", 4_000);
 }
