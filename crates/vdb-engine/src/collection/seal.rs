@@ -23,7 +23,7 @@ const INDEXED_A_SECOND: f64 = 10_000.0;
 /// that pace.
 const MOST_UNLINKED: usize = 512;
 const MOST_EXCESS: f64 = 16.0;
-/// And from so many segments on that wait for a merge.
+/// And by every segment beyond so many that waits for a merge.
 const MOST_UNMERGED: usize = 1;
 /// Where nobody searches, more points may be without a graph: the more are linked together, the less often is the graph copied
 /// that they are linked to. So many times as many at least and at most, and in between as many as have so many bytes of vectors
