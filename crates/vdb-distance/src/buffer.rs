@@ -24,12 +24,13 @@ mod sealed {
     /// Types for which every bit pattern, and any copy of one, is a value.
     pub trait Sealed: Copy + Send + Sync + 'static {}
     impl Sealed for f32 {}
+    impl Sealed for u64 {}
     impl Sealed for u32 {}
     impl Sealed for u16 {}
     impl Sealed for u8 {}
 }
 
-/// A number that an [`AlignedVec`] can hold: `f32`, `u32`, `u16` or `u8`.
+/// A number that an [`AlignedVec`] can hold: `f32`, `u64`, `u32`, `u16` or `u8`.
 pub trait Element: sealed::Sealed {}
 
 impl<T: sealed::Sealed> Element for T {}

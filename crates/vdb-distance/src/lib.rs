@@ -67,6 +67,7 @@ mod number;
 mod prefetch;
 pub mod reference;
 mod scalar;
+mod sorted;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

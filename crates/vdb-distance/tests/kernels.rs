@@ -438,6 +438,48 @@ fn bad_lengths_and_rows_panic_before_anything_is_written() {
     }
 }
 
+/// What inserting leaves: the least keys, and none in the slots after them that is smaller.
+fn check_inserted(slots: &[u64], len: usize, expected: &[u64]) -> Result<(), String> {
+    if slots[..len] != *expected {
+        return Err(format!("{:?} instead of {expected:?}", &slots[..len]));
+    }
+    if slots.is_sorted() { Ok(()) } else { Err(format!("{slots:?} do not ascend")) }
+}
+
+#[test]
+fn keys_come_into_their_places_with_every_instruction_set() {
+    let mut noise = Noise(11);
+    let mut key = move || u64::from(noise.next().to_bits()) << 32 | u64::from(noise.next().to_bits());
+    for kernels in runnable() {
+        for most in [1, 2, 7, 8, 9, 15, 16, 17, 40, 64, 101] {
+            let (mut slots, mut len, mut all): (Vec<u64>, usize, Vec<u64>) = (Vec::new(), 0, Vec::new());
+            for round in 0..24 {
+                let mut keys: Vec<u64> = (0..round % 20).map(|_| key()).collect();
+                if round % 5 == 4 {
+                    // Extremes, and keys that are there already.
+                    keys.extend([0, u64::MAX, u64::MAX - 1, all[all.len() / 2], all[0]]);
+                }
+                slots.resize(slots.len().max((len + keys.len()).next_multiple_of(8)), u64::MAX);
+                len = kernels.insert_sorted(&mut slots, len, most, &keys);
+                all.extend(keys);
+                all.sort_unstable();
+                let inserted = check_inserted(&slots, len, &all[..most.min(all.len())]);
+                inserted.unwrap_or_else(|error| panic!("{}, at most {most}: {error}", kernels.isa()));
+            }
+        }
+        for (slots, len, most, keys) in [(8, 3, 2, 1), (9, 0, 9, 1), (8, 5, 100, 4), (0, 0, 1, 1)] {
+            let mut slots = vec![u64::MAX; slots];
+            assert!(
+                panics(|| {
+                    kernels.insert_sorted(&mut slots, len, most, &vec![1; keys]);
+                }),
+                "{slots:?}"
+            );
+            assert!(slots.iter().all(|&slot| slot == u64::MAX));
+        }
+    }
+}
+
 #[test]
 fn prefetching_accepts_any_range() {
     let values = [1.0_f32; 4];

@@ -139,11 +139,11 @@ impl FilteredSearch<'_> {
             distances.resize(found, 0.0);
             scorer.score(near, &mut distances);
             *computed += found;
-            let kth = beam.entries.get(k - 1).copied();
+            let kth = beam.get(k - 1);
             for (&node, &distance) in near.iter().zip(&distances) {
                 beam.insert(Entry::new(distance, node));
             }
-            if to == f32::INFINITY || (kth.is_some() && kth == beam.entries.get(k - 1).copied()) {
+            if to == f32::INFINITY || (kth.is_some() && kth == beam.get(k - 1)) {
                 return;
             }
             (from, place, portion) = (to, last, portion.saturating_mul(2));
@@ -262,7 +262,7 @@ impl FilteredSearch<'_> {
                 return false;
             }
         }
-        beam.entries.len() >= self.top.k()
+        beam.len() >= self.top.k()
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! The beam is one sorted array: the nearest `ef` nodes seen so far, each marked once expanded. A step expands the
 //! nearest unexpanded one: its unvisited neighbours are gathered first, then their distances computed in one call, then
-//! inserted. In a large index nothing is at hand, and most of a step would be waiting. So the links of a node are asked
-//! for once it is among the nearest, and the codes of the runner-up's neighbours while those of the nearest are compared:
-//! it is usually the next one, and if not, later.
+//! those inserted that are near enough, in another. In a large index nothing is at hand, and most of a step would be
+//! waiting. So the links of a node are asked for once it is among the nearest, and the codes of the runner-up's neighbours
+//! while those of the nearest are compared: it is usually the next one, and if not, later.
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
 use super::graph::{Graph, MAX_LEVEL, NONE};
 use super::space::Scorer;
 use std::cell::RefCell;
+use vdb_distance::{AlignedVec, Kernels};
 
 /// The most links of a row.
 const MAX_LINKS: usize = 256;
@@ -35,6 +36,9 @@ impl Candidate {
 pub(super) struct Entry(pub(super) u64);
 
 impl Entry {
+    /// After all others.
+    const LAST: Entry = Entry(u64::MAX);
+
     #[inline(always)]
     pub(super) fn new(distance: f32, node: u32) -> Entry {
         let bits = distance.to_bits();
@@ -63,7 +67,9 @@ impl Entry {
 /// The nearest nodes seen so far, sorted, at most `ef` of them.
 #[derive(Debug, Default)]
 pub(super) struct Beam {
-    pub(super) entries: Vec<Entry>,
+    /// Entries, then some that are no longer or not yet any; they ascend.
+    slots: AlignedVec<u64>,
+    len: usize,
     ef: usize,
     /// Every entry before this one is expanded.
     next: usize,
@@ -89,28 +95,43 @@ impl StopRule for WholeBeam {
     }
 }
 
+/// Slots of a beam come in so many, as [`Kernels::insert_sorted`] wants them.
+const SLOTS: usize = 8;
+
 impl Beam {
     pub(super) fn reset(&mut self, ef: usize) {
-        self.entries.clear();
+        self.slots.clear();
+        self.len = 0;
         self.ef = ef;
         self.next = 0;
-        self.limit = Entry(u64::MAX);
+        self.limit = Entry::LAST;
         self.widest = 0;
     }
 
+    #[inline(always)]
+    fn entries(&self) -> &[u64] {
+        &self.slots[..self.len]
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.len
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, place: usize) -> Option<Entry> {
+        self.entries().get(place).copied().map(Entry)
     }
 
     /// The distance of the entry at `place`.
     #[inline(always)]
     pub(super) fn distance(&self, place: usize) -> f32 {
-        self.entries[place].distance()
+        Entry(self.entries()[place]).distance()
     }
 
     /// Its nodes, nearest first.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
-        self.entries.iter().map(|entry| Candidate { distance: entry.distance(), node: entry.node() })
+        let entries = self.entries().iter().copied().map(Entry);
+        entries.map(|entry| Candidate { distance: entry.distance(), node: entry.node() })
     }
 
     /// The width of a beam that would have expanded what this one has.
@@ -122,25 +143,34 @@ impl Beam {
     /// there are as many.
     #[inline(always)]
     pub(super) fn limit_to(&mut self, distance: f32, least: usize) {
-        self.limit = Entry::new(distance, 0).max(self.entries[least - 1]);
+        self.limit = Entry::new(distance, 0).max(Entry(self.entries()[least - 1]));
     }
 
-    /// The place that the entry got, if any.
+    /// Nodes from here on are not taken in, as long as no other is.
     #[inline(always)]
-    pub(super) fn insert(&mut self, entry: Entry) -> Option<usize> {
-        let full = self.entries.len() == self.ef;
-        if entry >= self.limit || (full && self.entries[self.ef - 1] <= entry) {
-            return None;
+    fn bound(&self) -> Entry {
+        let last = if self.len == self.ef { self.entries().last() } else { None };
+        last.map_or(self.limit, |&last| self.limit.min(Entry(last)))
+    }
+
+    /// Takes in entries that come before its [`bound`](Self::bound), as far as there is room for them.
+    #[inline(always)]
+    fn insert_all(&mut self, entries: &[u64]) {
+        let Some(&nearest) = entries.iter().min() else { return };
+        let room = (self.len + entries.len()).next_multiple_of(SLOTS);
+        if room > self.slots.len() {
+            self.slots.resize(room, Entry::LAST.0);
         }
-        let place = self.entries.partition_point(|other| *other < entry);
-        if full {
-            self.entries.copy_within(place..self.ef - 1, place + 1);
-            self.entries[place] = entry;
-        } else {
-            self.entries.insert(place, entry);
+        self.len = Kernels::get().insert_sorted(&mut self.slots, self.len, self.ef, entries);
+        self.next = self.next.min(self.entries().partition_point(|&other| other < nearest));
+    }
+
+    /// Takes in one, unless it is too far.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, entry: Entry) {
+        if entry < self.bound() {
+            self.insert_all(&[entry.0]);
         }
-        self.next = self.next.min(place);
-        Some(place)
     }
 
     /// Marks the nearest unexpanded entry, the one at `place`, and gives its node.
@@ -148,8 +178,8 @@ impl Beam {
     fn expand(&mut self, place: usize) -> u32 {
         self.next = place + 1;
         self.widest = self.widest.max(place + 1);
-        self.entries[place].0 |= 1;
-        self.entries[place].node()
+        self.slots[place] |= 1;
+        Entry(self.slots[place]).node()
     }
 
     /// Marks the nearest unexpanded entry and gives its node.
@@ -162,14 +192,20 @@ impl Beam {
     /// Whether its nearest unexpanded entry is nearer than that of `other`.
     #[inline(always)]
     pub(super) fn is_ahead_of(&self, other: &Beam) -> bool {
-        let nearest = |beam: &Beam| beam.peek().map(|place| beam.entries[place]);
+        let nearest = |beam: &Beam| beam.peek().and_then(|place| beam.get(place));
         nearest(self).is_some_and(|own| nearest(other).is_none_or(|other| own < other))
+    }
+
+    /// The farthest entry that is likely to be expanded soon.
+    #[inline(always)]
+    fn soon(&self) -> Entry {
+        self.get(self.next + SOON - 1).unwrap_or(Entry::LAST)
     }
 
     #[inline(always)]
     fn peek(&self) -> Option<usize> {
-        let rest = self.entries.get(self.next..)?;
-        rest.iter().position(|entry| !entry.is_expanded()).map(|ahead| self.next + ahead)
+        let rest = self.entries().get(self.next..)?;
+        rest.iter().position(|&entry| !Entry(entry).is_expanded()).map(|ahead| self.next + ahead)
     }
 }
 
@@ -226,6 +262,8 @@ pub(crate) struct Scratch {
     pub(super) scores: Vec<f32>,
     fresh: [u32; MAX_LINKS],
     distances: [f32; MAX_LINKS],
+    /// Entries that come into the beam.
+    entering: [u64; MAX_LINKS],
     found: Vec<Candidate>,
     /// Distances computed since [`start`](Self::start).
     pub(crate) computed: usize,
@@ -246,6 +284,7 @@ impl Default for Scratch {
             scores: Vec::new(),
             fresh: [0; MAX_LINKS],
             distances: [0.0; MAX_LINKS],
+            entering: [0; MAX_LINKS],
             found: Vec::new(),
             computed: 0,
             hops: 0,
@@ -295,8 +334,7 @@ impl Scratch {
     pub(super) fn found(&mut self) -> &[Candidate] {
         let Self { found, beam, .. } = self;
         found.clear();
-        let candidate = |entry: &Entry| Candidate { distance: entry.distance(), node: entry.node() };
-        found.extend(beam.entries.iter().map(candidate));
+        found.extend(beam.candidates());
         found
     }
 
@@ -334,7 +372,7 @@ impl Scratch {
         ef: usize,
         stop: &mut impl StopRule,
     ) -> &[Candidate] {
-        let Scratch { seen, beam, fresh, distances, computed, hops, .. } = self;
+        let Scratch { seen, beam, fresh, distances, entering, computed, hops, .. } = self;
         let fetches = layer == 0 && scorer.fetches();
         seen.reset(graph.len());
         let nodes = graph.len() as u32;
@@ -351,7 +389,7 @@ impl Scratch {
             let node = beam.expand(place);
             *hops += 1;
             let runner_up = if layer == 0 { beam.peek() } else { None };
-            let runner_up = runner_up.map(|place| beam.entries[place].node());
+            let runner_up = runner_up.and_then(|place| beam.get(place)).map(Entry::node);
             if let Some(runner_up) = runner_up {
                 graph.prefetch(runner_up);
             }
@@ -379,11 +417,20 @@ impl Scratch {
             } else {
                 scorer.score(fresh, distances);
             }
+            let bound = beam.bound();
+            let mut count = 0;
             for (&node, &distance) in fresh.iter().zip(distances.iter()) {
-                let place = beam.insert(Entry::new(distance, node));
-                if fetches && place.is_some_and(|place| place < beam.next + SOON) {
-                    graph.prefetch(node);
-                }
+                // As above.
+                let entry = Entry::new(distance, node);
+                entering[count] = entry.0;
+                count += usize::from(entry < bound);
+            }
+            let entering = &entering[..count];
+            beam.insert_all(entering);
+            if fetches {
+                let soon = beam.soon();
+                let near = entering.iter().copied().map(Entry).filter(|entry| *entry <= soon);
+                near.for_each(|entry| graph.prefetch(entry.node()));
             }
         }
         self.found()
