@@ -35,6 +35,40 @@ fn matrix(bytes: usize) -> AlignedVec<f32> {
     values
 }
 
+/// Eighteen keys at a time into a beam, until none is near enough any more.
+fn insertions(c: &mut Criterion) {
+    const BATCH: usize = 18;
+    let mut state = 1;
+    let keys: Vec<u64> = (0..40 * BATCH)
+        .map(|_| u64::from(random(&mut state)) << 32 | u64::from(random(&mut state)))
+        .collect();
+    let mut group = c.benchmark_group("insert_sorted");
+    group.throughput(Throughput::Elements(keys.len() as u64));
+    for most in [16, 64, 256, 1024] {
+        let mut slots = vec![u64::MAX; (most + BATCH).next_multiple_of(8)];
+        for kernels in all_kernels() {
+            group.bench_function(BenchmarkId::new(kernels.isa().name(), most), |bencher| {
+                bencher.iter(|| {
+                    slots.fill(u64::MAX);
+                    let mut len = 0;
+                    for batch in black_box(&keys).chunks_exact(BATCH) {
+                        let farthest = if len == most { slots[most - 1] } else { u64::MAX };
+                        let mut near = [0; BATCH];
+                        let mut count = 0;
+                        for &key in batch {
+                            near[count] = key;
+                            count += usize::from(key < farthest);
+                        }
+                        len = kernels.insert_sorted(&mut slots, len, most, &near[..count]);
+                    }
+                    len
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn all_kernels() -> impl Iterator<Item = Kernels> {
     Kernels::available().into_iter().filter_map(Kernels::for_isa)
 }
@@ -95,5 +129,5 @@ fn gather_of(c: &mut Criterion, name: &str, sum: Sum, element: ElementType, quer
     group.finish();
 }
 
-criterion_group!(benches, pairs, gathers);
+criterion_group!(benches, pairs, gathers, insertions);
 criterion_main!(benches);

@@ -2,7 +2,8 @@
 //!
 //! A key v comes into ascending keys a by new[i] = max(a[i − 1], min(a[i], v)), for all i at once: there is no search for its
 //! place, which branches or waits for one comparison after the other, and no call that moves memory. Every path leaves
-//! the same keys.
+//! the same keys. AVX2 has no path of its own: with four keys a register, and none but signed comparisons, it took half as long
+//! again for 64 keys as a search for the place does.
 
 use crate::dispatch::{Isa, Kernels};
 
