@@ -43,6 +43,9 @@ impl Kernels {
 
 fn portable(slots: &mut [u64], mut len: usize, most: usize, keys: &[u64]) {
     for &key in keys {
+        if len == most && len > 0 && key >= slots[len - 1] {
+            continue;
+        }
         let place = slots[..len].partition_point(|&other| other < key);
         slots.copy_within(place..len, place + 1);
         slots[place] = key;

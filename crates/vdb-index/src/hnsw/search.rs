@@ -161,8 +161,11 @@ impl Beam {
         if room > self.slots.len() {
             self.slots.resize(room, Entry::LAST.0);
         }
+        let expanded = &self.slots[..self.next];
+        if expanded.last().is_some_and(|&last| nearest < last) {
+            self.next = expanded.partition_point(|&other| other < nearest);
+        }
         self.len = Kernels::get().insert_sorted(&mut self.slots, self.len, self.ef, entries);
-        self.next = self.next.min(self.entries().partition_point(|&other| other < nearest));
     }
 
     /// Takes in one, unless it is too far.
