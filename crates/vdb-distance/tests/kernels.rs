@@ -451,9 +451,9 @@ fn keys_come_into_their_places_with_every_instruction_set() {
     let mut noise = Noise(11);
     let mut key = move || u64::from(noise.next().to_bits()) << 32 | u64::from(noise.next().to_bits());
     for kernels in runnable() {
-        for most in [1, 2, 7, 8, 9, 15, 16, 17, 40, 64, 101] {
+        for most in [1, 2, 7, 8, 9, 15, 16, 17, 40, 64, 101, 530] {
             let (mut slots, mut len, mut all): (Vec<u64>, usize, Vec<u64>) = (Vec::new(), 0, Vec::new());
-            for round in 0..24 {
+            for round in 0..80 {
                 let mut keys: Vec<u64> = (0..round % 20).map(|_| key()).collect();
                 if round % 5 == 4 {
                     // Extremes, and keys that are there already.
