@@ -7,13 +7,16 @@
 
 use crate::dispatch::{Isa, Kernels};
 
-/// Keys of a register of the widest instruction set; slots come in whole registers.
+/// Keys of a register of the widest instruction set.
 const LANES: usize = 8;
 /// With more keys than that, a search for the place and a move of memory take no longer than a pass over all keys.
 #[cfg(target_arch = "x86_64")]
 const MOST_IN_A_PASS: usize = 512;
 
 impl Kernels {
+    /// Slots for [`insert_sorted`](Self::insert_sorted) come in so many.
+    pub const SORTED_SLOTS: usize = LANES;
+
     /// Inserts `keys` into the first `len` slots, which ascend, and gives how many there are then: at most `most`, the
     /// largest of them dropped.
     ///
@@ -23,7 +26,7 @@ impl Kernels {
     /// O(`len`) a key, an eighth as many steps with AVX-512.
     ///
     /// # Panics
-    /// If `len` is more than `most`, slots are no multiple of 8, or there is no room for all keys.
+    /// If `len` is more than `most`, slots are no multiple of [`SORTED_SLOTS`](Self::SORTED_SLOTS), or there is no room for all keys.
     #[inline]
     pub fn insert_sorted(&self, slots: &mut [u64], len: usize, most: usize, keys: &[u64]) -> usize {
         assert!(len <= most, "{len} keys, at most {most}");

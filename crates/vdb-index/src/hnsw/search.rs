@@ -95,9 +95,6 @@ impl StopRule for WholeBeam {
     }
 }
 
-/// Slots of a beam come in so many, as [`Kernels::insert_sorted`] wants them.
-const SLOTS: usize = 8;
-
 impl Beam {
     pub(super) fn reset(&mut self, ef: usize) {
         self.slots.clear();
@@ -157,7 +154,7 @@ impl Beam {
     #[inline(always)]
     fn insert_all(&mut self, entries: &[u64]) {
         let Some(&nearest) = entries.iter().min() else { return };
-        let room = (self.len + entries.len()).next_multiple_of(SLOTS);
+        let room = (self.len + entries.len()).next_multiple_of(Kernels::SORTED_SLOTS);
         if room > self.slots.len() {
             self.slots.resize(room, Entry::LAST.0);
         }
