@@ -77,6 +77,8 @@ pub(super) struct Beam {
     limit: Entry,
     /// The width of a beam that would have expanded what this one has.
     widest: usize,
+    /// Nodes that came by, taken in or not.
+    met: usize,
 }
 
 /// When a walk stops before all of its beam is expanded.
@@ -103,6 +105,7 @@ impl Beam {
         self.next = 0;
         self.limit = Entry::LAST;
         self.widest = 0;
+        self.met = 0;
     }
 
     #[inline(always)]
@@ -136,11 +139,20 @@ impl Beam {
         self.widest
     }
 
-    /// From now on takes in no node that is both farther than `distance` and not among the nearest `least`, of which
+    /// Nodes that came by, taken in or not.
+    pub(super) fn met(&self) -> usize {
+        self.met
+    }
+
+    /// From now on holds no node that is both farther than `distance` and not among the nearest `least`, of which
     /// there are as many.
     #[inline(always)]
     pub(super) fn limit_to(&mut self, distance: f32, least: usize) {
         self.limit = Entry::new(distance, 0).max(Entry(self.entries()[least - 1]));
+        // What is left out stays in the slots, as the smallest of those that do not count.
+        while self.len > least && Entry(self.slots[self.len - 1]) >= self.limit {
+            self.len -= 1;
+        }
     }
 
     /// Nodes from here on are not taken in, as long as no other is.
@@ -382,6 +394,7 @@ impl Scratch {
             seen.see(entry.node);
             seen.keep(&[entry.node]);
         }
+        beam.met = entries.len();
         while let Some(place) = beam.peek() {
             if stop.is_over(beam, place) {
                 break;
@@ -406,6 +419,7 @@ impl Scratch {
             let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
             seen.keep(fresh);
             *computed += count;
+            beam.met += count;
             if fetches {
                 fresh.iter().for_each(|&node| scorer.fetch(node));
                 if let Some(runner_up) = runner_up {

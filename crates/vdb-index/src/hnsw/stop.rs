@@ -20,6 +20,9 @@ const NEAR: usize = 9;
 pub(super) const FAR: usize = 99;
 /// Shares of the hits that are told apart.
 pub(super) const SHARES: usize = 4;
+/// Entries that are kept for rerank beyond the hits, however far they are: one for so many hits, and some.
+const KEPT_SHARE: usize = 4;
+const KEPT: usize = 16;
 /// Growth beyond this is not told apart: copies of the query are at no distance.
 const MOST_GROWTH: f32 = 1.0;
 
@@ -101,10 +104,21 @@ impl Within<'_> {
         hits.filter(move |(hit, _)| may_be(hit.node)).map(|(_, place)| place)
     }
 
-    /// The place in the beam of the k-th hit, counted from 1.
+    /// The place in the beam of the k-th hit, counted from 1; none while there are fewer.
     #[inline(always)]
     fn place_of_hit(&self, beam: &Beam, k: usize) -> Option<usize> {
-        if self.matching.is_none() { Some(k) } else { self.places_of_hits(beam).nth(k - 1) }
+        if self.matching.is_none() {
+            (k <= beam.len()).then_some(k)
+        } else {
+            self.places_of_hits(beam).nth(k - 1)
+        }
+    }
+
+    /// Whether it matters how far the [`FAR`]th entry is.
+    #[inline(always)]
+    fn looks_at_growth(&self) -> bool {
+        let known = self.known.iter().flat_map(|known| &known.rules);
+        self.rule.weight > 0.0 || known.into_iter().any(|rule| rule.weight > 0.0)
     }
 
     /// The rule for as many hits as are nearer than what is known from elsewhere.
@@ -117,20 +131,22 @@ impl Within<'_> {
         let fits = known.rules.iter().zip(1..).take_while(|(_, halved)| nearer < self.k >> halved);
         fits.last().map_or(self.rule, |(rule, _)| *rule)
     }
-}
 
-impl StopRule for Within<'_> {
+    /// Leaves out of the beam what is never expanded: the hits only come nearer.
     #[inline(always)]
-    fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
-        let Some(k) = self.place_of_hit(beam, self.k) else { return false };
-        let Some(farthest) = self.place_of_hit(beam, self.rule.against.high) else { return false };
-        let least = k.max(farthest).max(FAR + 1);
-        if beam.len() < least {
-            return false;
+    fn limit(&self, beam: &mut Beam) {
+        let Some(last) = self.place_of_hit(beam, self.rule.against.high) else { return };
+        let looked_at = if self.looks_at_growth() { FAR + 1 } else { last };
+        let least = looked_at.max(last + last / KEPT_SHARE + KEPT);
+        if beam.len() >= least {
+            let limit = self.rule.threshold * self.squared.of(beam, last - 1);
+            beam.limit_to(self.squared.invert(limit), least);
         }
-        // Nothing beyond this is ever expanded: the hits only come nearer.
-        let limit = self.rule.threshold * self.squared.of(beam, farthest - 1);
-        beam.limit_to(self.squared.invert(limit), least);
+    }
+
+    /// Whether the reach of the walk exceeds the threshold.
+    #[inline(always)]
+    fn is_far_enough(&self, beam: &Beam, place: usize) -> bool {
         let Rule { against: Against { low, high, share }, weight, threshold } = self.rule(beam);
         let (Some(low), Some(high)) = (self.place_of_hit(beam, low), self.place_of_hit(beam, high)) else {
             return false;
@@ -139,6 +155,21 @@ impl StopRule for Within<'_> {
         if share > 0.0 {
             ratio += share * (self.squared.ratio(beam, place, high) - ratio);
         }
-        ratio + weight * self.squared.growth(beam) > threshold
+        let growth = if weight > 0.0 { self.squared.growth(beam) } else { 0.0 };
+        ratio + weight * growth > threshold
     }
 }
+
+impl StopRule for Within<'_> {
+    #[inline(always)]
+    fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
+        if beam.met() <= FAR {
+            return false;
+        }
+        self.limit(beam);
+        place >= beam.len() || self.is_far_enough(beam, place)
+    }
+}
+
+#[cfg(test)]
+mod tests;
