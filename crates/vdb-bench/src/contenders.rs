@@ -32,8 +32,13 @@ const fn peer(name: &'static str, label: &'static str, package: &'static str) ->
 pub const REFERENCE: &str = "hnswlib";
 
 /// All of them, in the order in which they run. Graphs have M 16 (degree 32 in the lowest layer) and efConstruction 200.
-pub const CONTENDERS: [Contender; 22] = [
+pub const CONTENDERS: [Contender; 23] = [
     ours("vdb-hnsw", "vector_db_rs HNSW", "hnsw"),
+    ours(
+        "vdb-target-recall",
+        "vector_db_rs HNSW, target recall",
+        "hnsw --target-recall 0.8,0.9,0.95,0.97,0.98,0.99,0.995,0.998",
+    ),
     ours("vdb-ivf", "vector_db_rs IVF", "ivf"),
     ours("vdb-flat", "vector_db_rs Flat", "flat"),
     ours("vdb-flat-batch", "vector_db_rs Flat, batch", "flat --batch 1000"),
