@@ -13,8 +13,9 @@
 
 use super::graph::Graph;
 use super::rerank::rerank;
-use super::search::{Candidate, Entry, Scratch};
+use super::search::{Candidate, Entry, Scratch, StopRule};
 use super::space::Scorer;
+use super::stop::Within;
 use crate::BitSet;
 use crate::bitset::ones;
 use crate::top_k::TopK;
@@ -54,8 +55,11 @@ pub(super) struct FilteredSearch<'a> {
     pub(super) query: &'a Query<'a>,
     pub(super) metric: Metric,
     pub(super) entry: u32,
-    /// Beam of matching nodes.
+    /// Beam of matching nodes; after a walk that ends by a rule, what was made use of.
     pub(super) ef: usize,
+    /// The widest beam of such a walk, and when it ends.
+    pub(super) most: usize,
+    pub(super) stop: Option<Within<'a>>,
     /// Where no more rows match than this, they are scanned by their codes.
     pub(super) most_scanned: usize,
     pub(super) top: TopK<'a>,
@@ -152,16 +156,30 @@ impl FilteredSearch<'_> {
 
     /// The walk that heeds no filter, its beam wider by the root of one over the share. False when it found far fewer
     /// matching nodes than it should have.
-    fn walk_plainly(&self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
-        let ef = widened(self.ef, self.share_of_nodes);
+    fn walk_plainly(&mut self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
         let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
-        let found = scratch.search_layer(self.graph, scorer, 0, nearest, ef);
+        let is_done = match self.stop {
+            None => {
+                let ef = widened(self.ef, self.share_of_nodes);
+                scratch.search_layer(self.graph, scorer, 0, nearest, ef);
+                false
+            }
+            Some(stop) => {
+                let stop = &mut stop.among(self.matching);
+                let most = widened(self.most, self.share_of_nodes);
+                scratch.search_layer_until(self.graph, scorer, 0, &[nearest], most, stop);
+                self.ef = scratch.beam().widest();
+                self.ef < most
+            }
+        };
+        let found = scratch.found();
         let matching = found.iter().filter(|found| self.matching.contains(found.node)).count();
-        matching >= self.top.k() && matching as f64 >= self.share_of_nodes * found.len() as f64 / 2.0
+        let least = if is_done { 0.0 } else { self.share_of_nodes * found.len() as f64 / 2.0 };
+        matching >= self.top.k() && matching as f64 >= least
     }
 
     /// The walk over matching nodes. False when the scan is to be preferred after all.
-    fn walk(&self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
+    fn walk(&mut self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
         let Self { graph, matching, .. } = *self;
         // A pruned row holds this many links, so that is what a step sees without a filter.
         let wanted = graph.max_degree(0) * 3 / 4;
@@ -169,12 +187,14 @@ impl FilteredSearch<'_> {
         let (scored, read) = scratch.two_epochs(graph.len());
         let Scratch { visited, beam, bridges, pending, failing, scores, computed, hops, .. } = scratch;
         let visited = &mut visited[..graph.len()];
-        beam.reset(widened_among(self.ef, self.share_of_nodes));
+        let mut stop = self.stop;
+        beam.reset(widened_among(if stop.is_some() { self.most } else { self.ef }, self.share_of_nodes));
         bridges.reset(BRIDGES);
         visited[nearest.node as usize] = scored;
         let first = Entry::new(nearest.distance, nearest.node);
         if matching.contains(nearest.node) {
             beam.insert(first);
+            beam.meet(1);
         } else {
             bridges.insert(first);
         }
@@ -183,6 +203,12 @@ impl FilteredSearch<'_> {
         let mut rows_read = 0;
         loop {
             let over_bridge = bridge_hops < BRIDGE_HOPS && bridges.is_ahead_of(beam);
+            if !over_bridge
+                && let (Some(stop), Some(place)) = (&mut stop, beam.peek())
+                && stop.is_over(beam, place)
+            {
+                break;
+            }
             let next = if over_bridge { bridges.expand_next() } else { beam.expand_next() };
             let Some(node) = next else { break };
             *hops += 1;
@@ -248,6 +274,7 @@ impl FilteredSearch<'_> {
             scores.resize(pending.len(), 0.0);
             scorer.score(pending, scores);
             *computed += pending.len();
+            beam.meet(hits);
             for (place, (&node, &distance)) in pending.iter().zip(scores.iter()).enumerate() {
                 let entry = Entry::new(distance, node);
                 if place < hits {
@@ -261,6 +288,9 @@ impl FilteredSearch<'_> {
             if against || *computed + rows_read * ROW_COST > matching.count() {
                 return false;
             }
+        }
+        if stop.is_some() {
+            self.ef = beam.widest();
         }
         beam.len() >= self.top.k()
     }

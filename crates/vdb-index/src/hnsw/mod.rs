@@ -35,10 +35,10 @@ use graph::{Graph, MAX_LEVEL, NONE};
 use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
-use stop::{Known, Rule, Squared, Within};
+use stop::{Squared, Within};
 use table::{Effort, Table};
 use tree::Tree;
-use vdb_distance::{Distance, Metric};
+use vdb_distance::Metric;
 
 /// Parameters of the graph, fixed when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +63,6 @@ impl Default for HnswParams {
 
 /// Rows compared by their codes take as long as one compared exactly.
 const CODES_PER_ROW: usize = 6;
-/// Where at least this share of the nodes match, a walk for a recall goes on as if there were no filter, and counts the
-/// matching ones: up to a tenth of the nodes is deleted, and another one not a hit any more in a live index.
-const NEARLY_ALL: f64 = 0.8;
 /// What a walk under a filter costs whatever its beam, in entries of the beam (wordnet-minilm-384, where 9 % match).
 const FIXED_EF: usize = 64;
 
@@ -96,9 +93,6 @@ pub struct Hnsw {
     /// Distances computed by all insertions and repairs.
     build_distances: u64,
 }
-
-/// How much less often walks miss the nearest of their hits than all: see [`Hnsw::known`].
-const MISSED_POWER: f64 = 0.12;
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -222,46 +216,16 @@ impl Hnsw {
     }
 
     /// What it takes to go as far for k hits.
-    fn effort(&self, reach: Reach, k: usize) -> (Effort, Option<Within<'static>>) {
+    fn effort(&self, reach: Reach, k: usize) -> Effort {
         match (reach, &self.recalls) {
-            (Reach::Beam(ef_search), _) => (Effort::beam(ef_search.max(k)), None),
-            (Reach::Recall(target), Some(recalls)) => {
-                let (effort, against) = recalls.effort(k, target);
-                let rule = Rule { against, weight: effort.weight, threshold: effort.threshold };
-                let (squared, matching, known) = (Squared::CODED, None, None);
-                (effort, Some(Within { squared, k, matching, rule, known }))
-            }
-            (Reach::Recall(target), None) => (Effort::guess(k, target), None),
+            (Reach::Beam(ef_search), _) => Effort::beam(ef_search.max(k)),
+            (Reach::Recall(target), Some(recalls)) => recalls.effort(k, target).0,
+            (Reach::Recall(target), None) => Effort::guess(k, target),
         }
     }
 
-    /// What a search for a recall makes of hits that are known from elsewhere; `plain` is for comparable distances.
-    fn known(
-        &self,
-        farthest: Option<Distance>,
-        reach: Reach,
-        k: usize,
-        plain: Squared,
-        metric: Metric,
-    ) -> Option<Known> {
-        let (Some(farthest), Reach::Recall(target), Some(recalls)) = (farthest, reach, &self.recalls) else {
-            return None;
-        };
-        let squared = plain.of_distance(metric, farthest);
-        let missed = 1.0 - target;
-        // Of graphs over an eighth to a half of wordnet-minilm-384 and photo-sift-1m, walks miss (m / k)^p as many of the nearest m as of
-        // all k, p from 0.3 where they miss a tenth to 0.6 where they miss a hundredth.
-        let power = -MISSED_POWER * missed.ln();
-        let rules = std::array::from_fn(|place| {
-            let missed = missed * 2_f64.powf(power * (place + 1) as f64);
-            let (Effort { weight, threshold, .. }, against) = recalls.effort(k, 1.0 - missed.min(1.0));
-            Rule { against, weight, threshold }
-        });
-        Some(Known { squared, rules })
-    }
-
-    /// Searches where the rows that match are known already: `matching` are those of the request. A filtered walk takes
-    /// the typical width of the beam. `reach` is less than a recall of 1.
+    /// Searches where the rows that match are known already: `matching` are those of the request. `reach` is less than a
+    /// recall of 1.
     ///
     /// # Panics
     /// When the query has another dimension than the vectors.
@@ -283,7 +247,7 @@ impl Hnsw {
         // Deleted nodes make walks longer, but they are no reason for another way of searching.
         let share = matching.count() as f64 / self.live_count().max(1) as f64;
         let share_of_nodes = matching.count() as f64 / self.nodes.count().max(1) as f64;
-        let (effort, stop) = self.effort(reach, k);
+        let effort = self.effort(reach, k);
         let ef = effort.ef.min(self.graph.len());
         let most_exact = ef.saturating_mul(self.params.exact_scan_factor);
         if matching.count() <= most_exact || query.is_undirected() {
@@ -291,8 +255,15 @@ impl Hnsw {
         }
         let top = TopK::new(k, request.tie_break);
         let (graph, query, metric) = (&self.graph, &query, vectors.metric());
-        let counts_matching = stop.is_some() && share >= NEARLY_ALL;
-        let ((computed, hops), top, ef_search) = if share_of_nodes < 1.0 && !counts_matching {
+        let plain = Squared::plain(vectors, &self.space, request.query);
+        let known = request.known.map(|farthest| plain.of_distance(metric, farthest));
+        // When a walk has gone as far; none where the width of its beam says that.
+        let stop = |squared| match (reach, &self.recalls) {
+            (Reach::Recall(target), Some(recalls)) => Some(Within::new(recalls, (k, target), known, squared)),
+            _ => None,
+        };
+        let most = effort.most.min(graph.len());
+        let ((computed, hops), top, ef_search) = if share_of_nodes < 1.0 {
             let cost = (widened_among(ef, share_of_nodes) + FIXED_EF) * CODES_PER_ROW;
             let most_scanned = self.params.exact_scan_factor.saturating_mul(cost);
             let mut search = FilteredSearch {
@@ -304,23 +275,22 @@ impl Hnsw {
                 metric,
                 entry,
                 ef,
+                most,
+                stop: stop(Squared::CODED),
                 most_scanned,
                 top,
             };
             let coded = self.space.with_coded_query(request.query, |scorer| search.run(scorer, true));
-            (coded.unwrap_or_else(|| search.run(query, false)), search.top, ef)
+            let work = coded.unwrap_or_else(|| {
+                search.stop = stop(plain);
+                search.run(query, false)
+            });
+            (work, search.top, search.ef)
         } else {
-            let matching = (share_of_nodes < 1.0).then_some(matching);
-            let plain = Squared::plain(vectors, &self.space, request.query);
-            let known = self.known(request.known, reach, k, plain, metric);
-            let stop = stop.map(|stop| Within { matching, known, ..stop });
-            let ef = effort.most.min(self.graph.len());
-            let mut walk = Walk { graph, matching, query, metric, entry, ef, stop, top };
+            let mut walk = Walk { graph, query, metric, entry, ef: most, stop: stop(Squared::CODED), top };
             let coded = self.space.with_coded_query(request.query, |scorer| walk.run(scorer));
             let work = coded.unwrap_or_else(|| {
-                if let Some(stop) = &mut walk.stop {
-                    stop.squared = plain;
-                }
+                walk.stop = stop(plain);
                 walk.run(query)
             });
             (work, walk.top, walk.ef)
@@ -408,11 +378,9 @@ impl Hnsw {
     }
 }
 
-/// A search of a graph all or nearly all of whose nodes match.
+/// A search of a graph all of whose nodes match.
 struct Walk<'a> {
     graph: &'a Graph,
-    /// Unless all do.
-    matching: Option<&'a BitSet>,
     query: &'a Query<'a>,
     metric: Metric,
     entry: u32,
@@ -436,9 +404,7 @@ impl Walk<'_> {
                     scratch.found()
                 }
             };
-            let found = found.iter().copied();
-            let found = found.filter(|found| self.matching.is_none_or(|set| set.contains(found.node)));
-            let compared = rerank(self.query, found, self.metric, &mut self.top);
+            let compared = rerank(self.query, found.iter().copied(), self.metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
         })
     }

@@ -140,8 +140,15 @@ impl Beam {
     }
 
     /// Nodes that came by, taken in or not.
+    #[inline(always)]
     pub(super) fn met(&self) -> usize {
         self.met
+    }
+
+    /// Notes that so many nodes came by.
+    #[inline(always)]
+    pub(super) fn meet(&mut self, nodes: usize) {
+        self.met += nodes;
     }
 
     /// From now on holds no node that is both farther than `distance` and not among the nearest `least`, of which
@@ -214,8 +221,9 @@ impl Beam {
         self.get(self.next + SOON - 1).unwrap_or(Entry::LAST)
     }
 
+    /// The place of the nearest unexpanded entry.
     #[inline(always)]
-    fn peek(&self) -> Option<usize> {
+    pub(super) fn peek(&self) -> Option<usize> {
         let rest = self.entries().get(self.next..)?;
         rest.iter().position(|&entry| !Entry(entry).is_expanded()).map(|ahead| self.next + ahead)
     }
@@ -394,7 +402,7 @@ impl Scratch {
             seen.see(entry.node);
             seen.keep(&[entry.node]);
         }
-        beam.met = entries.len();
+        beam.meet(entries.len());
         while let Some(place) = beam.peek() {
             if stop.is_over(beam, place) {
                 break;
@@ -419,7 +427,7 @@ impl Scratch {
             let (fresh, distances) = (&fresh[..count], &mut distances[..count]);
             seen.keep(fresh);
             *computed += count;
-            beam.met += count;
+            beam.meet(count);
             if fetches {
                 fresh.iter().for_each(|&node| scorer.fetch(node));
                 if let Some(runner_up) = runner_up {

@@ -356,6 +356,51 @@ fn strange_queries_get_the_recall_that_they_aim_at() {
     }
 }
 
+#[test]
+fn filtered_queries_get_the_recall_that_they_aim_at() {
+    // Queries are from between families of rows, as above: the typical walk of a row ends too early for these.
+    let mut rng = Rng(41);
+    let parents: Vec<Vec<f32>> = (0..600).map(|_| rng.vector(16)).collect();
+    let rows = (0..12_000).map(|_| {
+        let parent = &parents[rng.below(parents.len())];
+        parent.iter().map(|value| value + 0.3 * rng.signed()).collect()
+    });
+    let (vectors, offsets) = filled(Metric::Euclidean, rows);
+    let mut hnsw = Hnsw::new(HnswParams { m: 16, ..PARAMS });
+    hnsw.insert(&vectors, &offsets);
+    let filter = |matches: &dyn Fn(u32) -> bool| {
+        let mut matching = BitSet::default();
+        for row in offsets.iter().copied().filter(|&row| matches(row)) {
+            matching.insert(row);
+        }
+        matching
+    };
+    let first = |row: u32| vectors.row(row)[0];
+    for (name, matching) in [
+        ("nearly all", filter(&|row| row % 8 != 1)),
+        ("half", filter(&|row| row % 2 == 0)),
+        ("a fifth", filter(&|row| row % 5 == 0)),
+        ("a part of the space", filter(&|row| first(row) > 0.0)),
+        ("the rest of the space", filter(&|row| first(row) < 0.0)),
+    ] {
+        for target in [0.9, 0.95, 0.99] {
+            let mut rng = Rng(43);
+            let (queries, mut found) = (200, 0.0);
+            for _ in 0..queries {
+                let mut query = rng.vector(16);
+                // Of those in the space, half are asked for where hardly any matches.
+                query[0] = query[0].abs();
+                let request = Request { allowed: Some(&matching), ..Request::new(&query, 10) };
+                let answer = hnsw.search_for_recall(&vectors, &request, target);
+                assert!(answer.hops > 0 && answer.hits.iter().all(|hit| matching.contains(hit.offset)));
+                found += recall(&answer.hits, &brute_force(&vectors, &request));
+            }
+            let found = found / f64::from(queries);
+            assert!(found > target - 0.035, "{name}, {target}: {found}");
+        }
+    }
+}
+
 /// Of rows in two parts, those of the smaller one that are nearer than the tenth of the larger one are wanted: a target holds for
 /// these, and takes fewer distances than for ten.
 #[test]

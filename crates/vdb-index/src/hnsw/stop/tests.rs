@@ -3,7 +3,7 @@
 use super::*;
 use crate::hnsw::search::{Candidate, Scratch};
 use crate::hnsw::space::Scorer;
-use crate::hnsw::{Hnsw, HnswParams, Reach};
+use crate::hnsw::{Hnsw, HnswParams};
 use crate::testing::{METRICS, Rng, filled};
 
 /// The same rule with a beam that takes in everything.
@@ -11,7 +11,7 @@ struct Unlimited<'a>(Within<'a>);
 
 impl StopRule for Unlimited<'_> {
     fn is_over(&mut self, beam: &mut Beam, place: usize) -> bool {
-        beam.met() > FAR && self.0.is_far_enough(beam, place)
+        beam.met() > FAR && self.0.look(beam) && self.0.is_far_enough(beam, place)
     }
 }
 
@@ -30,20 +30,35 @@ fn walk(
     })
 }
 
-/// Compares both walks; gives how many entries the first leaves out and how many the second has.
+/// What both walks have done.
+#[derive(Default)]
+struct Sums {
+    left_out: usize,
+    entries: usize,
+    /// Distances of walks that count the hits among some nodes, whose rule changes on the way: of both.
+    counting: [usize; 2],
+}
+
+/// Compares both walks.
 fn compare<'a>(
     hnsw: &Hnsw,
     scorer: &impl Scorer,
     most: usize,
     within: impl Fn() -> Within<'a>,
-) -> (usize, usize) {
+    matching: &'a BitSet,
+    sums: &mut Sums,
+) {
     let k = within().k;
     let (own, whole) = (walk(hnsw, scorer, most, within()), walk(hnsw, scorer, most, Unlimited(within())));
     assert_eq!((own.1, own.2), (whole.1, whole.2), "distances and hops, k {k}");
     assert_eq!(own.0, whole.0[..own.0.len()], "k {k}");
     let least = k + k / KEPT_SHARE + KEPT;
     assert!(own.0.len() >= least.min(whole.0.len()), "{} entries, k {k}", own.0.len());
-    (whole.0.len() - own.0.len(), whole.0.len())
+    sums.left_out += whole.0.len() - own.0.len();
+    sums.entries += whole.0.len();
+    let counting = || within().among(matching);
+    sums.counting[0] += walk(hnsw, scorer, most, counting()).1;
+    sums.counting[1] += walk(hnsw, scorer, most, Unlimited(counting())).1;
 }
 
 #[test]
@@ -54,32 +69,37 @@ fn what_is_left_out_of_the_beam_changes_no_walk() {
         let mut hnsw = Hnsw::new(HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 });
         hnsw.insert(&vectors, &offsets);
         let mut matching = BitSet::default();
-        for row in (0..6_000).filter(|row| row % 10 != 3) {
+        for row in (0..6_000).filter(|row| row % 10 > 4) {
             matching.insert(row);
         }
-        let (mut left_out, mut entries) = (0, 0);
+        let mut sums = Sums::default();
         for (k, target) in [1, 2, 10, 70, 100, 150].into_iter().flat_map(|k| [(k, 0.7), (k, 0.95), (k, 0.99)])
         {
             for round in 0..30 {
                 let query = rng.clustered(24, 20);
+                let recalls = hnsw.recalls.as_ref().expect("there is a table");
                 let within = |squared| {
-                    let stop = hnsw.effort(Reach::Recall(target), k).1.expect("there is a table");
+                    let mut stop = Within::new(recalls, (k, target), None, squared);
                     // Growth counts in a third of them, whatever calibration found.
-                    let rule = Rule { weight: [stop.rule.weight, 0.0, 0.4][round % 3], ..stop.rule };
-                    Within { squared, rule, matching: (round % 2 == 0).then_some(&matching), ..stop }
+                    stop.rule.weight = [stop.rule.weight, 0.0, 0.4][round % 3];
+                    stop
                 };
-                let most = hnsw.effort(Reach::Recall(target), k).0.most;
+                let most = recalls.effort(k, target).0.most;
                 let coded = hnsw.space.with_coded_query(&query, |scorer| {
-                    compare(&hnsw, scorer, most, || within(Squared::CODED))
+                    compare(&hnsw, scorer, most, || within(Squared::CODED), &matching, &mut sums);
                 });
-                let (fewer, all) = coded.unwrap_or_else(|| {
+                if coded.is_none() {
                     let plain = Squared::plain(&vectors, &hnsw.space, &query);
-                    compare(&hnsw, &vectors.query(&query), most, || within(plain))
-                });
-                left_out += fewer;
-                entries += all;
+                    let query = vectors.query(&query);
+                    compare(&hnsw, &query, most, || within(plain), &matching, &mut sums);
+                }
             }
         }
+        let Sums { left_out, entries, counting: [own, whole] } = sums;
         assert!(left_out * 4 > entries, "{metric}: {left_out} of {entries} entries left out");
+        assert!(
+            own.abs_diff(whole) * 100 < whole,
+            "{metric}: {own} distances of counting walks, without limit {whole}"
+        );
     }
 }
