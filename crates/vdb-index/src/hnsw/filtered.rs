@@ -10,6 +10,8 @@
 //! are expanded is bounded. They also tell how the filter and the query go together: where far fewer nodes match around
 //! the query than elsewhere, the nearest matching ones are far off in directions that no walk knows, and the scan of all
 //! matching rows by their codes answers. The same goes for walks that have cost as much as that scan.
+//!
+//! Walks for a target recall have no beam of a fixed width, but end by the rule of [`Within`].
 
 use super::graph::Graph;
 use super::rerank::rerank;
