@@ -165,7 +165,8 @@ impl<'a> Within<'a> {
         last.max(self.rule.against.high) <= beam.len()
     }
 
-    /// Leaves out of the beam what is never expanded: the hits only come nearer.
+    /// Leaves out of the beam what is never expanded: the hits only come nearer. (Where the rule may still change, that holds but for
+    /// nodes between two limits, which are hardly ever any.)
     #[inline(always)]
     fn limit(&self, beam: &mut Beam) {
         let Rule { against, weight, threshold } = self.rule;
