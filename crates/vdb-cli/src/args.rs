@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vdb_engine::Durability;
-use vector_db_rs::{IndexType, LshFamily, Metric, Quantizer};
+use vdb_index::HnswParams;
+use vector_db_rs::{IndexType, LshFamily, Metric, Profile, Quantizer};
 
 /// A vector database: store vectors with metadata, find the nearest ones.
 #[derive(Debug, Parser)]
@@ -79,15 +80,52 @@ impl From<LshFamilyName> for LshFamily {
     }
 }
 
-/// Parameters of an index, the same for every command that builds one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// compact below 262,144 vectors, fast from there on
+    Auto,
+    /// 16 links: least memory, shortest build
+    Compact,
+    /// 32 links: 128 bytes a vector more, faster over many vectors or for much recall
+    Fast,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Profile {
+        match name {
+            ProfileName::Auto => Profile::Auto,
+            ProfileName::Compact => Profile::Compact,
+            ProfileName::Fast => Profile::Fast,
+        }
+    }
+}
+
+/// Parameters of a graph, the same for every command that builds one.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct IndexArgs {
-    /// HNSW: links a new vector makes on each layer
-    #[arg(long, default_value_t = 16)]
-    pub(crate) m: usize,
+pub(crate) struct GraphArgs {
+    /// HNSW: what the graph spends memory on
+    #[arg(long, value_enum, default_value_t = ProfileName::Auto)]
+    pub(crate) profile: ProfileName,
+    /// HNSW: links a new vector makes on each layer, 2 to 128 [default: as the profile says]
+    #[arg(long, conflicts_with = "profile")]
+    pub(crate) m: Option<usize>,
     /// HNSW: beam width while building
     #[arg(long, default_value_t = 200)]
     pub(crate) ef_construction: usize,
+}
+
+impl GraphArgs {
+    pub(crate) fn params(&self, seed: u64) -> HnswParams {
+        let m = self.m.or(Profile::from(self.profile).m());
+        HnswParams { m, ef_construction: self.ef_construction, seed, ..HnswParams::default() }
+    }
+}
+
+/// Parameters of an index, the same for every command that builds one.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct IndexArgs {
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
     /// LSH: family of hash functions
     #[arg(long, value_enum, default_value_t = LshFamilyName::CrossPolytope)]
     pub(crate) lsh_family: LshFamilyName,
@@ -409,12 +447,8 @@ pub(crate) struct ConcurrentArgs {
     /// Fewer recent rows are never merged into the graph [default: 256]
     #[arg(long)]
     pub(crate) least_recent: Option<usize>,
-    /// Links a node makes per layer
-    #[arg(long, default_value_t = 16)]
-    pub(crate) m: usize,
-    /// Beam width while building
-    #[arg(long, default_value_t = 200)]
-    pub(crate) ef_construction: usize,
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
     /// Decides which rows are what, which are replaced, and the graph's levels
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -461,12 +495,8 @@ pub(crate) struct ChurnArgs {
     /// Passes over the queries; the fastest counts
     #[arg(long, default_value_t = 3)]
     pub(crate) passes: usize,
-    /// Links a node makes per layer
-    #[arg(long, default_value_t = 16)]
-    pub(crate) m: usize,
-    /// Beam width while building
-    #[arg(long, default_value_t = 200)]
-    pub(crate) ef_construction: usize,
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
     /// Decides which rows are what, the order of updates and the graph's levels
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

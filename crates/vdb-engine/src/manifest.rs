@@ -158,14 +158,12 @@ const FAMILIES: [LshFamily; 3] = [LshFamily::Hyperplane, LshFamily::FastHyperpla
 
 /// The number of a kind of index, and its parameters.
 fn index_numbers(index: FieldIndex) -> (u32, [u64; 4]) {
-    let graph = |params: HnswParams| {
-        let HnswParams { m, ef_construction, exact_scan_factor, seed } = params;
-        [m as u64, ef_construction as u64, exact_scan_factor as u64, seed]
-    };
     let given = |number: Option<usize>| number.unwrap_or(0) as u64;
     match index {
-        FieldIndex::Flat => (0, graph(HnswParams::default())),
-        FieldIndex::Hnsw(params) => (1, graph(params)),
+        FieldIndex::Flat => (0, [0; 4]),
+        FieldIndex::Hnsw(HnswParams { m, ef_construction, exact_scan_factor, seed }) => {
+            (1, [given(m), ef_construction as u64, exact_scan_factor as u64, seed])
+        }
         FieldIndex::Coded(CodedParams { kind, subspaces, seed }) => {
             let (kind, bits) = kind.to_numbers();
             (2, [kind, bits, subspaces as u64, seed])
@@ -188,7 +186,7 @@ fn index_of(kind: u32, numbers: [u64; 4]) -> Result<FieldIndex, String> {
     Ok(match kind {
         0 => FieldIndex::Flat,
         1 => FieldIndex::Hnsw(HnswParams {
-            m: a as usize,
+            m: given(a),
             ef_construction: b as usize,
             exact_scan_factor: c as usize,
             seed,

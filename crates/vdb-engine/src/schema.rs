@@ -91,15 +91,7 @@ impl VectorConfig {
         }
         match self.index {
             FieldIndex::Flat => Ok(()),
-            FieldIndex::Hnsw(HnswParams { m, ef_construction, .. }) => {
-                if !(2..=128).contains(&m) {
-                    return Err(format!("m is {m}, expected 2 to 128"));
-                }
-                if !(1..=65_536).contains(&ef_construction) {
-                    return Err(format!("ef_construction is {ef_construction}, expected 1 to 65536"));
-                }
-                Ok(())
-            }
+            FieldIndex::Hnsw(params) => params.check(),
             FieldIndex::Coded(params) => params.check(self.metric, self.dim),
             FieldIndex::Ivf(params) => params.check(),
             FieldIndex::Lsh(params) => params.check(),

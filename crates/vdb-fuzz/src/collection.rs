@@ -80,7 +80,7 @@ fn base() -> &'static SimFiles {
     BASE.get_or_init(|| {
         let files = SimFiles::new();
         let database = options(&files).open("db").expect("a database");
-        let hnsw = HnswParams { m: 3, ef_construction: 10, exact_scan_factor: 0, seed: 1 };
+        let hnsw = HnswParams { m: Some(3), ef_construction: 10, exact_scan_factor: 0, seed: 1 };
         let plain = VectorConfig::new(3, Metric::Cosine).with_index(FieldIndex::Hnsw(hnsw));
         let second = VectorConfig::new(2, Metric::DotProduct).with_index(FieldIndex::Flat);
         let lists = IvfParams { lists: Some(3), ..IvfParams::default() };

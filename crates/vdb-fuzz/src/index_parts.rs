@@ -115,7 +115,7 @@ fn lsh(vectors: &Vectors, reader: &mut Reader<'_>) {
 
 fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
     let params = HnswParams {
-        m: reader.u64() as usize,
+        m: Some(reader.u64() as usize).filter(|&m| m > 0),
         // A beam of any width is right and takes as long as it is wide.
         ef_construction: reader.u64() as usize % 200,
         exact_scan_factor: reader.u64() as usize,
@@ -133,6 +133,7 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         changed: reader.u64(),
         basis: reader.f32s(),
         trained: reader.u64(),
+        m: reader.u64() as usize,
     };
     if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
         exercise(vectors, |vectors, request, changed| {
@@ -218,7 +219,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         lsh(1, LshParams { family: LshFamily::FastHyperplane, ..given }),
         lsh(2, LshParams { family: LshFamily::CrossPolytope, ..given }),
     ];
-    let params = HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 2 };
+    let params = HnswParams { m: Some(4), ef_construction: 20, exact_scan_factor: 0, seed: 2 };
     let mut hnsw = Hnsw::new(params);
     hnsw.insert(few, &all(few));
     let HnswParts { levels, base, upper, entry, dead, recalls, changed, basis, trained, .. } =

@@ -43,7 +43,7 @@ mod vectors;
 pub use bitset::BitSet;
 pub use coded::{CodeKind, Coded, CodedParams, CodedParts};
 pub use flat::{Flat, FlatParts, FlatScan};
-pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts, Reach};
+pub use hnsw::{GraphError, GraphStats, Hnsw, HnswParams, HnswParts, Profile, Reach};
 pub use ivf::{Ivf, IvfParams, IvfParts};
 pub use live::{Change, LiveIndex, LiveParams, LiveStats, RecentRows, RowMask, Snapshot, Written};
 pub use lsh::{Lsh, LshFamily, LshParams, LshParts};

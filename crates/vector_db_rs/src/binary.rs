@@ -135,7 +135,7 @@ fn write_config(core: &Core, out: &mut impl io::Write) -> io::Result<()> {
     let IndexParams { hnsw, ef_search, lsh, .. } = params;
     out.put_u64_slice(&[
         store.vectors.len() as u64,
-        hnsw.m as u64,
+        hnsw.m.unwrap_or(0) as u64,
         hnsw.ef_construction as u64,
         hnsw.exact_scan_factor as u64,
         hnsw.seed,
@@ -260,11 +260,11 @@ impl Sections<'_> {
         else {
             unreachable!("ten numbers were read");
         };
-        let hnsw = HnswParams { m, ef_construction, exact_scan_factor, seed: hnsw_seed as u64 };
         let family = *LSH_FAMILIES
             .get(family)
             .ok_or_else(|| self.damaged("config", format!("unknown hash family {family}")))?;
         let given = |number: usize| (number != 0).then_some(number);
+        let hnsw = HnswParams { m: given(m), ef_construction, exact_scan_factor, seed: hnsw_seed as u64 };
         let (num_tables, num_functions) = (given(tables), given(functions));
         let ef_search = given(ef_search);
         let lsh = LshParams { family, num_tables, num_functions, seed: lsh_seed as u64 };
@@ -389,10 +389,14 @@ impl Sections<'_> {
                 Ok((reader.u64()?, reader.f32_vec(reader.remaining() / 4)?))
             })?;
         }
+        let (levels, base) = (self.file.section("hnsw.levels")?, self.numbers_to_end("hnsw.base")?);
+        // Where it was chosen, it shows in the length of rows.
+        let m = base.len().checked_div(2 * levels.len()).unwrap_or(params.hnsw.m_for(0));
         let parts = HnswParts {
             params: params.hnsw,
-            levels: self.file.section("hnsw.levels")?,
-            base: self.numbers_to_end("hnsw.base")?,
+            m,
+            levels,
+            base,
             upper: self.numbers_to_end("hnsw.upper")?,
             entry: (entry != NO_ENTRY).then_some(entry),
             dead: self.numbers_to_end("hnsw.dead")?,

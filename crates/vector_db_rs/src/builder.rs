@@ -4,7 +4,7 @@ use crate::config::check_dimension;
 use crate::db::Store;
 use crate::durable::{Durable, Setup};
 use crate::index::{Core, IndexParams, check_ivf, check_range, check_target_recall};
-use crate::{Error, IndexType, VectorDB};
+use crate::{Error, IndexType, Profile, VectorDB};
 use std::path::Path;
 use vdb_distance::Metric;
 use vdb_engine::Options;
@@ -57,10 +57,23 @@ impl VectorDBBuilder {
         self
     }
 
+    /// HNSW: what the graph spends memory on, which is to say its [`m`](Self::m); the later of the two calls counts. Default
+    /// [`Profile::Auto`]: compact below 262,144 records, fast from there on.
+    ///
+    /// ```
+    /// use vector_db_rs::{Profile, VectorDB};
+    /// let db = VectorDB::builder().dimension(384).profile(Profile::Fast).build()?;
+    /// # Ok::<(), vector_db_rs::Error>(())
+    /// ```
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.params.hnsw.m = profile.m();
+        self
+    }
+
     /// HNSW: links that a new vector makes on each layer (the paper's M), 2 to 128. Larger: better recall at equal
-    /// `ef_search`, more memory (8 m bytes a vector), a longer build. Default 16.
+    /// `ef_search`, more memory (8 m bytes a vector), a longer build. Unless set, by the [`profile`](Self::profile).
     pub fn m(mut self, m: usize) -> Self {
-        self.params.hnsw.m = m;
+        self.params.hnsw.m = Some(m);
         self
     }
 
@@ -227,8 +240,7 @@ impl VectorDBBuilder {
     fn checked(&self) -> Result<Setup, Error> {
         check_dimension(self.dimension)?;
         let IndexParams { hnsw, ef_search, target_recall, lsh, ivf, probes, .. } = self.params;
-        check_range("m", hnsw.m, 2, 128)
-            .and_then(|()| check_range("ef_construction", hnsw.ef_construction, 1, 65_536))
+        hnsw.check()
             .and_then(|()| check_range("ef_search", ef_search.unwrap_or(1), 1, usize::MAX))
             .and_then(|()| check_target_recall(target_recall))
             .and_then(|()| lsh.check())

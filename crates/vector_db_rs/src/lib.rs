@@ -102,5 +102,5 @@ pub use vdb_engine::{
     Settings, StoredPoint, VectorConfig, View, Written,
 };
 pub use vdb_index::CodeKind as Quantizer;
-pub use vdb_index::LshFamily;
+pub use vdb_index::{LshFamily, Profile};
 pub use vdb_storage::StorageError;

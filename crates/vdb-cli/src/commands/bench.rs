@@ -253,7 +253,11 @@ fn label(args: &AnnArgs) -> String {
             Some(quantizer) => format!("vdb flat {quantizer}"),
         },
         IndexName::Lsh => lsh_label(p),
-        IndexName::Hnsw => format!("vdb hnsw M{} efc{}", p.m, p.ef_construction),
+        IndexName::Hnsw => {
+            let profile = p.graph.profile.to_possible_value().expect("every profile has a name");
+            let links = p.graph.m.map_or(profile.get_name().to_owned(), |m| format!("M{m}"));
+            format!("vdb hnsw {links} efc{}", p.graph.ef_construction)
+        }
         IndexName::Ivf => {
             let lists = p.lists.map_or("auto".to_owned(), |lists| lists.to_string());
             format!("vdb ivf {lists}x{}{}", p.bits, if p.spill { " spill" } else { "" })

@@ -63,12 +63,7 @@ pub(crate) fn run(args: &ChurnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let base = set.vectors("base")?;
     let rows = args.rows.unwrap_or(base.rows).min(base.rows);
     ensure!(rows >= args.queries + 4, "{rows} rows are too few for {} queries and two halves", args.queries);
-    let params = HnswParams {
-        m: args.m,
-        ef_construction: args.ef_construction,
-        exact_scan_factor: 0,
-        seed: args.seed,
-    };
+    let params = HnswParams { exact_scan_factor: 0, ..args.graph.params(args.seed) };
     let mut random = Random(args.seed);
     let mut order: Vec<u32> = (0..base.rows as u32).collect();
     random.shuffle(&mut order);

@@ -22,7 +22,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use vdb_index::{Answer, Change, Hnsw, HnswParams, LiveIndex, LiveParams, Request, Snapshot, Vectors};
+use vdb_index::{Answer, Change, Hnsw, LiveIndex, LiveParams, Request, Snapshot, Vectors};
 
 #[derive(Serialize)]
 struct Row {
@@ -79,12 +79,7 @@ pub(crate) fn run(args: &ConcurrentArgs, out: &mut dyn Write) -> anyhow::Result<
     let (queries, rest) = order[..rows].split_at(args.queries);
     let (coming, there) = rest.split_at(rest.len() / 10);
 
-    let hnsw = HnswParams {
-        m: args.m,
-        ef_construction: args.ef_construction,
-        seed: args.seed,
-        ..HnswParams::default()
-    };
+    let hnsw = args.graph.params(args.seed);
     let mut vectors = Vectors::new(set.metric, base.dim);
     vectors.reserve(there.len());
     let offsets: Vec<u32> = there.iter().map(|&row| vectors.push(base.row(row as usize))).collect();

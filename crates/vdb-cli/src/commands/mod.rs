@@ -53,8 +53,8 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .dimension(dimension)
         .metric(metric)
         .index(index.into())
-        .m(parameters.m)
-        .ef_construction(parameters.ef_construction)
+        .profile(parameters.graph.profile.into())
+        .ef_construction(parameters.graph.ef_construction)
         .lsh_family(parameters.lsh_family.into())
         .num_tables(parameters.num_tables)
         .num_functions(parameters.num_functions)
@@ -62,6 +62,10 @@ fn builder(dimension: usize, metric: Metric, index: IndexName, parameters: &Inde
         .bits(parameters.bits)
         .spill(parameters.spill)
         .seed(parameters.seed);
+    let builder = match parameters.graph.m {
+        Some(m) => builder.m(m),
+        None => builder,
+    };
     let builder = match parameters.lists {
         Some(lists) => builder.lists(lists),
         None => builder,

@@ -112,6 +112,12 @@ fn approximate_indexes_gain_recall_with_their_setting() {
         let recalls: Vec<f64> = rows.iter().map(|row| number(row, "recall")).collect();
         assert!(recalls.is_sorted() && recalls[recalls.len() - 1] > 0.9, "{recalls:?}");
     }
+    let hops = ["compact", "fast"].map(|profile| {
+        let rows = bench(&folder, &format!("--index hnsw --profile {profile} --params 20"));
+        check_row(&rows[0], &format!("vdb hnsw {profile} efc200"));
+        number(&rows[0], "hops")
+    });
+    assert!(hops[1] < hops[0], "more links, fewer steps: {hops:?}");
 }
 
 #[test]

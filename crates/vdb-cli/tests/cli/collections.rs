@@ -253,7 +253,7 @@ fn info_tells_what_collections_hold() {
         ("indexed_points", json!(300)),
         (
             "vectors",
-            json!([{"name": "", "dimension": DIM, "metric": "euclidean", "index": "hnsw", "m": 16, "ef_construction": 200}]),
+            json!([{"name": "", "dimension": DIM, "metric": "euclidean", "index": "hnsw", "profile": "auto", "ef_construction": 200}]),
         ),
     ] {
         assert_eq!(found[0][key], expected, "{key}");

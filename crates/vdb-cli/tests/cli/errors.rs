@@ -125,6 +125,8 @@ fn arguments_that_make_no_sense_are_explained() {
         ("search --db db.vdb --vector 1,x,3,4", &["--vector", "x"]),
         ("search --db db.vdb", &["--vector", "--id", "--queries"]),
         ("search --db db.vdb --id r1 --vector 1,2,3,4", &["cannot be used"]),
+        ("import rows.jsonl --db db.vdb --profile small", &["small", "auto", "compact", "fast"]),
+        ("import rows.jsonl --db db.vdb --profile fast --m 8", &["cannot be used", "--m"]),
         ("import rows.jsonl --db db.vdb --index tree", &["flat", "lsh", "hnsw", "ivf"]),
         ("import rows.jsonl --db db.vdb --metric hamming", &["hamming", "cosine"]),
         ("import --db db.vdb", &["FILES"]),

@@ -125,7 +125,7 @@ impl Collection {
             if head.vectors(field.number) == 0 {
                 continue;
             }
-            let links = (2 * params.m).next_multiple_of(16) * size_of::<u32>();
+            let links = params.base_row_bytes(head.rows() as usize);
             let values = field.config.dim * size_of::<f32>();
             let point = values + links + field.config.dim.min(MOST_CODE_BYTES) + POINT_BYTES;
             // Without room the points stay as they are, and are compared one by one.

@@ -486,7 +486,8 @@ fn merge_bytes_a_point(plan: &Plan, schema: &Schema) -> (u64, u64) {
     };
     let graph = |field: &Field| {
         let FieldIndex::Hnsw(params) = field.config.index else { return 0 };
-        let links = (2 * params.m).next_multiple_of(16) * 4;
+        let rows = own(field).map(|own| own.vectors.len()).sum();
+        let links = params.base_row_bytes(rows);
         let own = || own(field);
         let codes = own().find_map(|own| Some(own.hnsw.as_ref()?.pinned_bytes() / own.vectors.len().max(1)));
         codes.unwrap_or(links + field.config.dim.min(MOST_CODE_BYTES))

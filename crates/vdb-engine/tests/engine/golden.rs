@@ -30,7 +30,7 @@ enum Step {
 }
 
 fn hnsw() -> FieldIndex {
-    FieldIndex::Hnsw(HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 5 })
+    FieldIndex::Hnsw(HnswParams { m: Some(4), ef_construction: 20, exact_scan_factor: 0, seed: 5 })
 }
 
 fn id(number: u64) -> PointId {

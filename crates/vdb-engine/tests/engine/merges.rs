@@ -55,7 +55,8 @@ fn a_segment_without_a_third_of_its_rows_keeps_its_graph() {
     let mut settings = Settings::default();
     (settings.least_graph_rows, settings.seal_points) = (200, 1_000_000);
     let database = options(&files, settings, 1).open("db").unwrap();
-    let index = FieldIndex::Hnsw(HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 3 });
+    let index =
+        FieldIndex::Hnsw(HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 3 });
     let config = VectorConfig::new(DIM, Metric::Euclidean).with_index(index);
     let fields = [(String::new(), config), ("odd".to_owned(), config)];
     let config = CollectionConfig { vectors: fields.into_iter().collect() };

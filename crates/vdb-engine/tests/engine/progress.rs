@@ -103,7 +103,8 @@ fn a_reader_sees_how_far_a_merge_of_the_writer_is() {
         settings
     };
     let options = || Options::new().settings(settings);
-    let index = FieldIndex::Hnsw(HnswParams { m: 4, ef_construction: 20, exact_scan_factor: 0, seed: 1 });
+    let index =
+        FieldIndex::Hnsw(HnswParams { m: Some(4), ef_construction: 20, exact_scan_factor: 0, seed: 1 });
     let config = VectorConfig::new(2, Metric::Euclidean).with_index(index);
     let database = options().background(false).open(folder.path()).unwrap();
     let collection = database.create_collection("c", &CollectionConfig::from(config)).unwrap();

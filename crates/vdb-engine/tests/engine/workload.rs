@@ -94,7 +94,7 @@ impl Workload {
     pub(crate) fn field(&mut self) -> VectorConfig {
         let dim = self.rng.random_range(1..7);
         let hnsw = HnswParams {
-            m: self.rng.random_range(2..8),
+            m: Some(self.rng.random_range(2..8)),
             ef_construction: self.rng.random_range(10..40),
             // Mostly the graph is walked, few as the rows are.
             exact_scan_factor: if self.chance(0.8) { 0 } else { 16 },

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 use vdb_distance::Metric;
 
-const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+const PARAMS: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 };
 const DIM: usize = 32;
 const CLUSTERS: usize = 40;
 

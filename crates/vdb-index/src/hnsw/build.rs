@@ -163,12 +163,16 @@ impl Hnsw {
         (mix(self.params.seed ^ mix(u64::from(offset))), offset)
     }
 
-    /// Makes room for new rows and gives them codes. Insertions and merges do so for their own rows; who has several of them to
+    /// Makes room for new rows, wider ones where there are now so many that more links pay, and gives them codes. Insertions and merges do so for their own rows; who has several of them to
     /// come calls it for all rows first, since codes are judged against every live row.
     ///
     /// # Panics
     /// When there is no such row.
     pub fn take_in(&mut self, vectors: &Vectors, offsets: &[u32]) {
+        let m = self.params.m_for(vectors.live().count());
+        if m > self.graph.m() {
+            self.graph = self.graph.widened(m);
+        }
         self.graph.grow(vectors.len(), self.params.seed);
         let had_codes = self.space.has_codes();
         self.space.update(vectors, offsets);
@@ -320,6 +324,7 @@ impl WithScorer for Planning<'_> {
 
     fn run(self, own: &impl Scorer) -> Plan {
         let Planning { hnsw: Hnsw { graph, params, space, .. }, vectors, node } = self;
+        let m = graph.m();
         let entry = graph.entry.expect("the first node is linked before any batch");
         let top = graph.level(node).min(graph.level(entry));
         let copy_distance = space.copy_distance(vectors, node, own);
@@ -337,7 +342,7 @@ impl WithScorer for Planning<'_> {
                     near = found.iter().take(PARENTS).map(|found| found.node).collect();
                 }
                 layers[usize::from(layer)] =
-                    select(space, vectors, &live, copy_distance, params.m, params.m, &mut compared);
+                    select(space, vectors, &live, copy_distance, m, m, &mut compared);
             }
             Plan { node, layers, near, computed: scratch.computed + compared }
         })

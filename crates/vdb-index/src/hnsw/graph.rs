@@ -32,13 +32,18 @@ impl Graph {
     pub(crate) fn new(m: usize) -> Self {
         Self {
             m,
-            base_stride: (2 * m).next_multiple_of(16),
+            base_stride: base_stride(m),
             base: AlignedVec::new(),
             levels: AlignedVec::new(),
             upper_start: AlignedVec::new(),
             upper: AlignedVec::new(),
             entry: None,
         }
+    }
+
+    /// The links that a new node makes on each layer.
+    pub(crate) fn m(&self) -> usize {
+        self.m
     }
 
     /// Nodes that have rows, linked or not.
@@ -223,6 +228,20 @@ impl Graph {
         graph
     }
 
+    /// The same links in rows for more of them; levels stay as they are.
+    pub(super) fn widened(&self, m: usize) -> Self {
+        let mut graph = Self::new(m);
+        graph.base.reserve_exact(self.len() * graph.base_stride);
+        for (node, &level) in (0u32..).zip(self.levels.iter()) {
+            graph.push_node(level);
+            for layer in 0..=level {
+                graph.set_links(layer, node, self.links(layer, node));
+            }
+        }
+        graph.entry = self.entry;
+        graph
+    }
+
     /// The inverse of [`rows`](Self::rows). Lengths must fit each other; ids are not checked here.
     pub(crate) fn from_rows(m: usize, levels: &[u8], base: &[u32], upper: &[u32]) -> Self {
         let mut graph = Self::new(m);
@@ -237,6 +256,11 @@ impl Graph {
         graph.upper.copy_from_slice(upper);
         graph
     }
+}
+
+/// Ids of a base row of up to 2 m links, in whole cache lines.
+pub(super) fn base_stride(m: usize) -> usize {
+    (2 * m).next_multiple_of(16)
 }
 
 /// The level of a node: ⌊−ln U · 1 / ln m⌋ with U in (0, 1] from the seed and the offset (Malkov & Yashunin, §4.1).

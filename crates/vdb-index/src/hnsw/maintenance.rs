@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{METRICS, Rng, brute_force, filled, recall};
 use vdb_distance::Metric;
 
-const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+const PARAMS: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 };
 const DIM: usize = 24;
 
 fn clustered(rng: &mut Rng) -> Vec<f32> {
@@ -114,7 +114,7 @@ fn distant_clusters_stay_linked_while_content_is_replaced() {
 #[test]
 fn single_insertions_leave_every_node_reachable() {
     // Tiny rows, so that backward links push others out all the time.
-    let params = HnswParams { m: 2, ef_construction: 8, ..PARAMS };
+    let params = HnswParams { m: Some(2), ef_construction: 8, ..PARAMS };
     for metric in METRICS {
         for seed in 0..4 {
             let mut rng = Rng(1_000 * seed);
@@ -139,7 +139,7 @@ fn random_operations_agree_with_brute_force() {
         let mut rng = Rng(mix_seed(seed));
         let metric = METRICS[rng.below(METRICS.len())];
         let params = HnswParams {
-            m: 2 + rng.below(3),
+            m: Some(2 + rng.below(3)),
             ef_construction: 1 + rng.below(12),
             exact_scan_factor: 0,
             seed: rng.next(),
@@ -230,7 +230,7 @@ fn a_crowd_of_copies_costs_nothing() {
 }
 
 /// The default parameters, at which walks are most of the cost of insertion.
-const MERGED: HnswParams = HnswParams { m: 16, ef_construction: 200, exact_scan_factor: 0, seed: 7 };
+const MERGED: HnswParams = HnswParams { m: Some(16), ef_construction: 200, exact_scan_factor: 0, seed: 7 };
 
 /// Two graphs, and where the second one's rows are in `both`.
 struct Pair {
@@ -303,4 +303,69 @@ fn empty_graphs_merge() {
     let mut same = large.clone();
     same.merge(&both, &Hnsw::new(PARAMS), &[]);
     assert_eq!(same.stats(), large.stats());
+}
+
+/// Parameters that leave the number of links to the graph.
+const AUTO: HnswParams = HnswParams { m: None, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+
+#[test]
+fn rows_become_wider_once_there_are_many() {
+    let (mut vectors, offsets) = filled(Metric::Euclidean, (0..100).map(|row| vec![row as f32]));
+    let mut hnsw = Hnsw::new(AUTO);
+    hnsw.insert(&vectors, &offsets);
+    assert_eq!(hnsw.m(), 16);
+    while vectors.len() < (1 << 18) - 1 {
+        vectors.push(&[1.0]);
+    }
+    hnsw.take_in(&vectors, &[]);
+    assert_eq!(hnsw.m(), 16);
+    vectors.push(&[1.0]);
+    let mut compact = hnsw.clone();
+    compact.params.m = Some(16);
+    for (mut hnsw, m) in [(hnsw, 32), (compact, 16)] {
+        hnsw.take_in(&vectors, &[]);
+        assert_eq!(hnsw.m(), m);
+    }
+}
+
+#[test]
+fn a_graph_whose_rows_became_wider_is_as_good_as_one_that_had_them() {
+    for metric in METRICS {
+        let mut rng = Rng(71);
+        let (mut vectors, offsets) = filled(metric, (0..2_000).map(|_| clustered(&mut rng)));
+        let mut hnsw = Hnsw::new(AUTO);
+        hnsw.insert(&vectors, &offsets);
+        let request_row = clustered(&mut rng);
+        let request = Request::new(&request_row, 10);
+        let before = hnsw.search(&vectors, &request, 40);
+        hnsw.graph = hnsw.graph.widened(32);
+        assert_eq!(hnsw.search(&vectors, &request, 40), before, "{metric}: the same links");
+        let levels = hnsw.to_parts().levels;
+        for _ in 0..4 {
+            let new: Vec<u32> = (0..500).map(|_| vectors.push(&clustered(&mut rng))).collect();
+            hnsw.insert(&vectors, &new);
+        }
+        for gone in (0..4_000).step_by(20) {
+            vectors.remove(gone);
+            hnsw.remove(&vectors, gone);
+        }
+        assert!(hnsw.to_parts().levels.starts_with(&levels), "{metric}: levels stay");
+        hnsw.verify(&vectors).unwrap();
+        let stats = hnsw.stats();
+        assert_eq!((stats.live, stats.unreachable), (3_800, 0), "{metric}");
+        let longest = (0..4_000).map(|node| hnsw.graph.links(0, node).len()).max().unwrap();
+        assert!((33..=64).contains(&longest), "{metric}: {longest} links");
+        let (rows, of_one_width) = fresh(&vectors, HnswParams { m: Some(32), ..AUTO });
+        // Links to the largest products were made while there was room for half as many.
+        let allowance = if metric == Metric::DotProduct { 0.01 } else { 0.005 };
+        for ef in [16, 48] {
+            let (found, computed) = quality(&vectors, &hnsw, ef, clustered);
+            let (found_fresh, computed_fresh) = quality(&rows, &of_one_width, ef, clustered);
+            assert!(found > found_fresh - allowance, "{metric}, ef {ef}: recall {found}, fresh {found_fresh}");
+            assert!(computed < 1.1 * computed_fresh, "{metric}, ef {ef}: {computed}, fresh {computed_fresh}");
+        }
+        let copy = Hnsw::from_parts(&vectors, hnsw.to_parts()).unwrap();
+        assert_eq!((copy.m(), copy.params()), (32, &AUTO));
+        assert_eq!(copy.search(&vectors, &request, 40), hnsw.search(&vectors, &request, 40));
+    }
 }

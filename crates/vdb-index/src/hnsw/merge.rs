@@ -103,16 +103,17 @@ impl WithScorer for Nearby<'_> {
     fn run(self, own: &impl Scorer) -> Plan {
         let Nearby { hnsw: Hnsw { graph, params, space, .. }, vectors, node, seeds } = self;
         let entries: Vec<Candidate> = space.ranked(seeds, own);
-        let ef = params.ef_construction.min(BEAM_PER_M * params.m);
+        let m = graph.m();
+        let ef = params.ef_construction.min(BEAM_PER_M * m);
         let copy_distance = space.copy_distance(vectors, node, own);
         Scratch::with(|scratch| {
             scratch.start();
             let found = scratch.search_layer_from(graph, own, 0, &entries, ef);
-            let near = found.iter().take(params.m).map(|found| found.node).collect();
+            let near = found.iter().take(m).map(|found| found.node).collect();
             let live: Vec<Candidate> =
                 found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
             let mut computed = scratch.computed + seeds.len();
-            let links = select(space, vectors, &live, copy_distance, params.m, params.m, &mut computed);
+            let links = select(space, vectors, &live, copy_distance, m, m, &mut computed);
             Plan { node, layers: vec![links], near, computed }
         })
     }

@@ -93,7 +93,7 @@ impl WithScorer for Looking<'_> {
     type Output = Option<Vec<u32>>;
 
     fn run(self, own: &impl Scorer) -> Option<Vec<u32>> {
-        let Looking { hnsw: Hnsw { graph, params, .. }, row } = self;
+        let Looking { hnsw: Hnsw { graph, .. }, row } = self;
         let entry = graph.entry?;
         let links = graph.links(0, row);
         Scratch::with(|scratch| {
@@ -104,8 +104,8 @@ impl WithScorer for Looking<'_> {
                 let is_near = found.iter().any(|found| found.node == row || links.contains(&found.node));
                 (!is_near).then(|| found.iter().map(|found| found.node).collect())
             };
-            miss(params.m)?;
-            miss(SURE_BEAM * params.m)
+            miss(graph.m())?;
+            miss(SURE_BEAM * graph.m())
         })
     }
 }

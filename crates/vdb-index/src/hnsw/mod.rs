@@ -14,6 +14,7 @@ mod filtered;
 mod graph;
 mod merge;
 mod missed;
+mod params;
 mod products;
 mod renumber;
 mod repair;
@@ -32,6 +33,7 @@ use crate::{Answer, BitSet, FlatScan, Request, top_k::TopK};
 use calibrate::Sample;
 use filtered::{FilteredSearch, widened_among};
 use graph::{Graph, MAX_LEVEL, NONE};
+pub use params::{HnswParams, Profile};
 use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
@@ -39,27 +41,6 @@ use stop::{Squared, Within};
 use table::{Effort, Table};
 use tree::Tree;
 use vdb_distance::Metric;
-
-/// Parameters of the graph, fixed when it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HnswParams {
-    /// Links that a new node makes on each layer (paper: M); the base layer holds up to 2 m a node. 2 to 128.
-    /// More links: better recall per step, more memory (8 m bytes a vector) and build time. Default 16.
-    pub m: usize,
-    /// Beam width while building (paper: efConstruction). Larger: a better graph, a longer build. Default 200.
-    pub ef_construction: usize,
-    /// The exact scan is chosen when it computes at most this many distances per entry of the beam that the graph
-    /// would need. 0 walks the graph whenever it can. Default 16, about where both take the same time.
-    pub exact_scan_factor: usize,
-    /// Decides levels and the order of insertion. Default 0.
-    pub seed: u64,
-}
-
-impl Default for HnswParams {
-    fn default() -> Self {
-        Self { m: 16, ef_construction: 200, exact_scan_factor: 16, seed: 0 }
-    }
-}
 
 /// Rows compared by their codes take as long as one compared exactly.
 const CODES_PER_ROW: usize = 6;
@@ -123,6 +104,8 @@ pub struct GraphStats {
 pub struct HnswParts {
     /// The parameters it was built with.
     pub params: HnswParams,
+    /// The links that a new node makes on each layer, of the parameters or [chosen](Profile::Auto).
+    pub m: usize,
     /// The top layer of each node.
     pub levels: Vec<u8>,
     /// 2 m ids a node, unused places holding `u32::MAX`.
@@ -152,13 +135,14 @@ impl Hnsw {
     /// An empty graph.
     ///
     /// # Panics
-    /// When `m` is outside 2 to 128 or `ef_construction` is 0.
+    /// When [`HnswParams::check`] finds an error.
     pub fn new(params: HnswParams) -> Self {
-        assert!((2..=128).contains(&params.m), "m is {}, expected 2 to 128", params.m);
-        assert!(params.ef_construction > 0, "ef_construction is 0");
+        if let Err(reason) = params.check() {
+            panic!("{reason}");
+        }
         Self {
             params,
-            graph: Graph::new(params.m),
+            graph: Graph::new(params.m_for(0)),
             dead: BitSet::default(),
             nodes: BitSet::default(),
             space: Space::default(),
@@ -176,6 +160,11 @@ impl Hnsw {
     /// The parameters it was made with.
     pub fn params(&self) -> &HnswParams {
         &self.params
+    }
+
+    /// The links that a new node makes on each layer now: those of the parameters, or the choice of [`Profile::Auto`].
+    pub fn m(&self) -> usize {
+        self.graph.m()
     }
 
     /// Heap bytes held, the vectors not included.
@@ -342,6 +331,7 @@ impl Hnsw {
         let (basis, trained) = self.space.to_parts();
         HnswParts {
             params: self.params,
+            m: self.graph.m(),
             levels: levels.to_vec(),
             base,
             upper: upper.to_vec(),
@@ -360,9 +350,10 @@ impl Hnsw {
     /// When array lengths do not fit each other, an id is out of range or a node is linked above its top layer.
     pub fn from_parts(vectors: &Vectors, parts: HnswParts) -> Result<Self, GraphError> {
         check_parts(vectors, &parts)?;
-        let HnswParts { params, levels, base, upper, entry, dead, recalls, changed, basis, trained } = parts;
+        let HnswParts { params, m, levels, base, upper, entry, dead, recalls, changed, basis, trained } =
+            parts;
         let mut hnsw = Self::new(params);
-        hnsw.graph = Graph::from_rows(params.m, &levels, &base, &upper);
+        hnsw.graph = Graph::from_rows(m, &levels, &base, &upper);
         hnsw.graph.entry = entry;
         hnsw.nodes = vectors.live().clone();
         for node in dead {
@@ -412,10 +403,11 @@ impl Walk<'_> {
 
 fn check_parts(vectors: &Vectors, parts: &HnswParts) -> Result<(), GraphError> {
     let fail = |what: String| Err(GraphError(what));
-    let HnswParts { params, levels, base, upper, entry, dead, .. } = parts;
-    let (m, nodes) = (params.m, levels.len());
-    if !(2..=128).contains(&m) || params.ef_construction == 0 {
-        return fail(format!("m is {m} and ef_construction {}", params.ef_construction));
+    let HnswParts { params, m, levels, base, upper, entry, dead, .. } = parts;
+    params.check().map_err(GraphError)?;
+    let (m, nodes) = (*m, levels.len());
+    if !params.makes(m) {
+        return fail(format!("its nodes make {m} links, its parameters say {:?}", params.m));
     }
     let live = vectors.live();
     // Rows past the last node are free ones that no insertion has reached yet.

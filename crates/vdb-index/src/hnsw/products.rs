@@ -45,7 +45,7 @@ impl Hnsw {
     /// The links of a node with up to m / 2 more, and the distances that they took.
     fn largest_products(&self, vectors: &Vectors, node: u32, query: &impl Scorer) -> (Vec<u32>, usize) {
         let mut links = self.graph.links(0, node).to_vec();
-        let room = (links.len() + self.params.m / 2).min(self.graph.max_degree(0));
+        let room = (links.len() + self.graph.m() / 2).min(self.graph.max_degree(0));
         let Some(entry) = self.graph.entry else { return (links, 0) };
         Scratch::with(|scratch| {
             scratch.start();

@@ -66,7 +66,7 @@ mod tests {
     use std::sync::Arc;
     use vdb_distance::{AlignedVec, Metric};
 
-    const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+    const PARAMS: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 };
 
     struct Bytes(AlignedVec<u8>);
 

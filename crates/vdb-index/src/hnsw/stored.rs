@@ -12,9 +12,9 @@ use std::borrow::Cow;
 use vdb_distance::Owner;
 
 /// Version of the sections.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Numbers of the section `hnsw.config`.
-const NUMBERS: usize = 13;
+const NUMBERS: usize = 14;
 
 impl Hnsw {
     /// The sections that [`open`](Self::open) reads.
@@ -27,10 +27,11 @@ impl Hnsw {
             assert!(cfg!(target_endian = "little"), "stored graphs are little-endian");
         }
         let HnswParams { m, ef_construction, exact_scan_factor, seed } = self.params;
+        let is_chosen = m.is_none();
         let [trained, too_coarse, longest] = self.space.numbers();
         let numbers: [u64; NUMBERS] = [
             VERSION,
-            m as u64,
+            self.graph.m() as u64,
             ef_construction as u64,
             exact_scan_factor as u64,
             seed,
@@ -42,6 +43,7 @@ impl Hnsw {
             trained,
             too_coarse,
             longest,
+            u64::from(is_chosen),
         ];
         let mut dead = self.dead.clone();
         dead.grow(self.graph.len());
@@ -69,7 +71,11 @@ impl Hnsw {
     ) -> Result<Hnsw, E> {
         let fail = |what: String| E::from(GraphError(what));
         let config = section("hnsw.config")?;
-        let config = numbers((*config).as_ref(), u64::from_le_bytes);
+        let mut config = numbers((*config).as_ref(), u64::from_le_bytes);
+        if config.first() == Some(&1) {
+            // In the first version somebody always said how many links nodes make.
+            config.push(0);
+        }
         let Ok(
             [
                 version,
@@ -82,18 +88,28 @@ impl Hnsw {
                 changed,
                 unchecked,
                 checks,
-                space @ ..,
+                trained,
+                too_coarse,
+                longest,
+                is_chosen,
             ],
         ) = <[u64; NUMBERS]>::try_from(config)
         else {
             return Err(fail("its configuration has another length".to_owned()));
         };
-        if version != VERSION || !(2..=128).contains(&m) || ef_construction == 0 {
-            return Err(fail(format!("version {version}, m {m}, ef_construction {ef_construction}")));
+        let params = HnswParams {
+            m: (is_chosen == 0).then_some(m as usize),
+            ef_construction: ef_construction as usize,
+            exact_scan_factor: exact_scan_factor as usize,
+            seed,
+        };
+        params.check().map_err(fail)?;
+        if !(1..=VERSION).contains(&version) || is_chosen > 1 || !params.makes(m as usize) {
+            return Err(fail(format!("version {version}, m {m}, chosen: {is_chosen}")));
         }
         // Counts of rows that came, went or were looked at; numbers that no count comes to would overflow.
         if let Some(count) =
-            [changed, unchecked, checks, space[0]].into_iter().find(|count| *count > MOST_COUNTED)
+            [changed, unchecked, checks, trained].into_iter().find(|count| *count > MOST_COUNTED)
         {
             return Err(fail(format!("a count of {count} rows")));
         }
@@ -108,15 +124,9 @@ impl Hnsw {
             return Err(fail(format!("the entry point is {entry:?} of {nodes} nodes")));
         }
         let nodes = nodes as usize;
-        let params = HnswParams {
-            m: m as usize,
-            ef_construction: ef_construction as usize,
-            exact_scan_factor: exact_scan_factor as usize,
-            seed,
-        };
         let rows =
             [section("hnsw.levels")?, section("hnsw.base")?, section("hnsw.starts")?, section("hnsw.upper")?];
-        let mut graph = Graph::open(params.m, nodes, rows).map_err(fail)?;
+        let mut graph = Graph::open(m as usize, nodes, rows).map_err(fail)?;
         graph.entry = entry;
         let words = numbers((*section("hnsw.dead")?).as_ref(), u64::from_le_bytes);
         let dead = BitSet::from_words(nodes, words)
@@ -126,8 +136,13 @@ impl Hnsw {
         let recalls = numbers((*section("hnsw.recall")?).as_ref(), u32::from_le_bytes);
         let recalls = Table::from_numbers(&recalls).map_err(fail)?;
         let basis = numbers((*section("hnsw.basis")?).as_ref(), f32::from_le_bytes);
-        let space = Space::open(vectors, space, &basis, [section("hnsw.codes")?, section("hnsw.lift")?])
-            .map_err(fail)?;
+        let space = Space::open(
+            vectors,
+            [trained, too_coarse, longest],
+            &basis,
+            [section("hnsw.codes")?, section("hnsw.lift")?],
+        )
+        .map_err(fail)?;
         if space.measured().is_some_and(|measured| measured < nodes) {
             return Err(fail("codes for a part of its nodes".to_owned()));
         }

@@ -6,7 +6,7 @@ use crate::testing::{METRICS, Rng, brute_force, filled, recall};
 use vdb_distance::Metric;
 
 /// Walks the graph however small it is.
-const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+const PARAMS: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 };
 
 fn built(metric: Metric, count: usize) -> (Vectors, Hnsw) {
     let mut rng = Rng(21);
@@ -182,7 +182,8 @@ fn a_new_cluster_in_one_batch_is_linked_within_itself() {
 /// by the rule for distances with the negated product in their place, and their reverses where there is room.
 fn raw_inner_product_graph(vectors: &Vectors, params: HnswParams) -> Hnsw {
     let nodes: Vec<u32> = vectors.live().iter().collect();
-    let room = 2 * params.m;
+    let m = params.m_for(nodes.len());
+    let room = 2 * m;
     let product = |a: u32, b: u32| Metric::DotProduct.calculate(&vectors.row(a), &vectors.row(b));
     let mut links: Vec<Vec<u32>> = nodes
         .iter()
@@ -192,7 +193,7 @@ fn raw_inner_product_graph(vectors: &Vectors, params: HnswParams) -> Hnsw {
             let mut chosen: Vec<u32> = Vec::new();
             for other in near.iter().map(|hit| hit.offset).filter(|&other| other != node) {
                 let own = product(node, other);
-                if chosen.len() < params.m && chosen.iter().all(|&link| product(other, link) < own) {
+                if chosen.len() < m && chosen.iter().all(|&link| product(other, link) < own) {
                     chosen.push(other);
                 }
             }
@@ -283,7 +284,9 @@ fn parts_give_the_same_graph_back_and_bad_parts_are_refused() {
     refused(&|parts| parts.entry = Some(600), "entry point");
     refused(&|parts| parts.entry = None, "entry point");
     refused(&|parts| parts.dead.push(10), "node 10 is marked");
-    refused(&|parts| parts.params.m = 1, "m is 1");
+    refused(&|parts| parts.params.m = Some(1), "m is 1");
+    refused(&|parts| parts.params.m = None, "its nodes make 8 links, its parameters say None");
+    refused(&|parts| parts.m = 9, "its nodes make 9 links, its parameters say Some(8)");
     refused(&|parts| parts.base.truncate(16), "base");
     refused(&|parts| parts.levels.truncate(10), "10 nodes");
     let ground = parts.levels.iter().position(|&level| level == 0).unwrap() as u32;
@@ -341,14 +344,14 @@ fn families(m: usize) -> (Vectors, Hnsw) {
         parent.iter().map(|value| value + 0.3 * rng.signed()).collect()
     });
     let (vectors, offsets) = filled(Metric::Euclidean, rows);
-    let mut hnsw = Hnsw::new(HnswParams { m, ..PARAMS });
+    let mut hnsw = Hnsw::new(HnswParams { m: Some(m), ..PARAMS });
     hnsw.insert(&vectors, &offsets);
     (vectors, hnsw)
 }
 
 #[test]
 fn strange_queries_get_the_recall_that_they_aim_at() {
-    let (vectors, hnsw) = families(PARAMS.m);
+    let (vectors, hnsw) = families(8);
     for k in [1, 10, 100] {
         for target in [0.9, 0.95, 0.99] {
             let mut rng = Rng(43);

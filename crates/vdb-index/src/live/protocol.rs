@@ -29,7 +29,7 @@ fn check(test: impl Fn() + Send + Sync + Copy + 'static) {
 
 /// Merges are due at the second recent row, while the graph is empty, and writers wait at the fourth.
 fn index() -> Arc<LiveIndex> {
-    let hnsw = HnswParams { m: 2, ef_construction: 4, exact_scan_factor: 0, seed: 1 };
+    let hnsw = HnswParams { m: Some(2), ef_construction: 4, exact_scan_factor: 0, seed: 1 };
     Arc::new(LiveIndex::new(Metric::Euclidean, 2, LiveParams { hnsw, least_recent: 2 }))
 }
 

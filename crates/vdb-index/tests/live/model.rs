@@ -51,7 +51,7 @@ impl Test {
         let mut rng = Rng(seed);
         let metric = METRICS[rng.below(METRICS.len())];
         let hnsw = HnswParams {
-            m: 2 + rng.below(3),
+            m: Some(2 + rng.below(3)),
             ef_construction: 1 + rng.below(12),
             exact_scan_factor: 0,
             seed: rng.next(),

@@ -137,7 +137,7 @@ fn read(index: &LiveIndex, seed: u64, is_over: &AtomicBool, reads: &AtomicUsize)
 }
 
 fn stress(lends_a_thread: bool) {
-    let hnsw = HnswParams { m: 4, ef_construction: 16, exact_scan_factor: 0, seed: 3 };
+    let hnsw = HnswParams { m: Some(4), ef_construction: 16, exact_scan_factor: 0, seed: 3 };
     let index = LiveIndex::new(Metric::Euclidean, DIM, LiveParams { hnsw, least_recent: 24 });
     let latest: Vec<AtomicU64> = (0..GROUPS).map(|_| AtomicU64::new(u64::MAX)).collect();
     let (is_over, reads) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -76,8 +76,8 @@ impl Setup {
         let (what, asked) = parameters(own.index);
         let (default, found_numbers) = (parameters(with_defaults(own.index)).1, parameters(found.index).1);
         for (place, (name, found)) in found_numbers.into_iter().enumerate() {
-            let asked = asked[place].1;
-            if asked != default[place].1 && asked != found {
+            let asked = &asked[place].1;
+            if *asked != default[place].1 && *asked != found {
                 return Err(format!("expected {what} with {name} {asked}; the directory's has {found}"));
             }
         }
@@ -104,33 +104,39 @@ fn described(index: FieldIndex) -> String {
     }
 }
 
-/// The parameters of an index by name, as numbers; those of one kind in one order.
-fn parameters(index: FieldIndex) -> (&'static str, Vec<(&'static str, u64)>) {
-    let given = |number: Option<usize>| number.unwrap_or(0) as u64;
+/// The parameters of an index by name; those of one kind in one order.
+fn parameters(index: FieldIndex) -> (&'static str, Vec<(&'static str, String)>) {
+    let given =
+        |number: Option<usize>| number.map_or("left to the index".to_owned(), |number| number.to_string());
     match index {
         FieldIndex::Hnsw(HnswParams { m, ef_construction, exact_scan_factor, seed }) => (
             "a graph",
             vec![
-                ("m", m as u64),
-                ("ef_construction", ef_construction as u64),
-                ("exact_scan_factor", exact_scan_factor as u64),
-                ("seed", seed),
+                ("m", given(m)),
+                ("ef_construction", ef_construction.to_string()),
+                ("exact_scan_factor", exact_scan_factor.to_string()),
+                ("seed", seed.to_string()),
             ],
         ),
         FieldIndex::Coded(CodedParams { subspaces, seed, .. }) => {
-            ("codes", vec![("subspaces", subspaces as u64), ("seed", seed)])
+            ("codes", vec![("subspaces", subspaces.to_string()), ("seed", seed.to_string())])
         }
         FieldIndex::Ivf(IvfParams { lists, bits, spill, seed }) => (
             "posting lists",
-            vec![("lists", given(lists)), ("bits", bits.into()), ("spill", spill.into()), ("seed", seed)],
+            vec![
+                ("lists", given(lists)),
+                ("bits", bits.to_string()),
+                ("spill", spill.to_string()),
+                ("seed", seed.to_string()),
+            ],
         ),
         FieldIndex::Lsh(LshParams { family, num_tables, num_functions, seed }) => (
             "hash tables",
             vec![
-                ("family", family as u64),
+                ("family", format!("{family:?}")),
                 ("num_tables", given(num_tables)),
                 ("num_functions", given(num_functions)),
-                ("seed", seed),
+                ("seed", seed.to_string()),
             ],
         ),
         _ => ("nothing", Vec::new()),

@@ -331,6 +331,7 @@ fn another_dimension_metric_or_index_is_refused() {
         check(builder().index(index), &expected);
     }
     check(builder().m(12), "graph with m 12; the directory's has 8");
+    check(builder().profile(Profile::Fast), "graph with m 32; the directory's has 8");
     check(builder().seed(3), "graph with seed 3; the directory's has 0");
     // What is not said is taken as it was made.
     let db = VectorDB::open(path, config(3, DistanceMetric::Cosine, IndexType::HNSW)).unwrap();

@@ -35,6 +35,31 @@ fn bits(db: &VectorDB) -> Vec<Bits> {
 }
 
 #[test]
+fn a_file_keeps_what_its_graph_spends_memory_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db.vdb");
+    let sizes = [Profile::Compact, Profile::Auto, Profile::Fast].map(|profile| {
+        let builder = VectorDB::builder().dimension(9).exact_scan_factor(0).profile(profile);
+        let mut db = builder.build().unwrap();
+        db.save_binary(&path).unwrap();
+        assert!(VectorDB::load_binary(&path).unwrap().is_empty());
+        db.batch_insert(generate_random_vectors_seeded(300, 9, 1)).unwrap();
+        db.save_binary(&path).unwrap();
+        let size = fs::metadata(&path).unwrap().len();
+        let mut loaded = VectorDB::load_binary(&path).unwrap();
+        for db in [&mut db, &mut loaded] {
+            db.batch_insert(generate_random_vectors_seeded(100, 9, 2)).unwrap();
+        }
+        for query in generate_random_vectors_seeded(20, 9, 3) {
+            assert_eq!(loaded.search(&query.vector, 5).unwrap(), db.search(&query.vector, 5).unwrap());
+        }
+        size
+    });
+    assert_eq!(sizes[0], sizes[1], "so few records are compact");
+    assert!((300 * 128..400 * 128).contains(&(sizes[2] - sizes[0])), "{sizes:?}");
+}
+
+#[test]
 fn both_forms_bring_every_bit_back() {
     let folder = tempfile::tempdir().unwrap();
     for metric in METRICS {

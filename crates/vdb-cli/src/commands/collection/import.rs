@@ -14,7 +14,7 @@ use std::time::Instant;
 use vdb_engine::{
     Collection, CollectionConfig, Durability, Error, FieldIndex, Operation, Point, PointId, VectorConfig,
 };
-use vdb_index::{CodedParams, HnswParams, IvfParams, LshParams};
+use vdb_index::{CodedParams, IvfParams, LshParams};
 
 /// A batch that takes so many bytes is written before it has all its points.
 const MOST_BATCH_BYTES: u64 = 64 << 20;
@@ -114,10 +114,7 @@ fn index(args: &ImportArgs) -> anyhow::Result<FieldIndex> {
         IndexName::Flat => Ok(parameters.quantizer.map_or(FieldIndex::Flat, |kind| {
             FieldIndex::Coded(CodedParams { kind, subspaces: parameters.subspaces, seed })
         })),
-        IndexName::Hnsw => {
-            let (m, ef_construction) = (parameters.m, parameters.ef_construction);
-            Ok(FieldIndex::Hnsw(HnswParams { m, ef_construction, seed, ..HnswParams::default() }))
-        }
+        IndexName::Hnsw => Ok(FieldIndex::Hnsw(parameters.graph.params(seed))),
         IndexName::Lsh => Ok(FieldIndex::Lsh(LshParams {
             family: parameters.lsh_family.into(),
             num_tables: parameters.num_tables,

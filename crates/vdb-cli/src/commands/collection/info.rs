@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 use vdb_engine::{Database, Error, FieldIndex, VectorConfig};
+use vdb_index::Profile;
 
 #[derive(Serialize)]
 struct Vector {
@@ -13,6 +14,8 @@ struct Vector {
     dimension: usize,
     metric: &'static str,
     index: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     m: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,9 +130,10 @@ fn vector(name: &str, config: &VectorConfig) -> Vector {
         FieldIndex::Lsh(_) => ("lsh", None, None),
         _ => ("flat", None, None),
     };
-    let (m, ef_construction) = (graph.map(|graph| graph.m), graph.map(|graph| graph.ef_construction));
+    let profile = graph.and_then(|graph| Profile::of(graph.m)).map(Profile::name);
+    let (m, ef_construction) = (graph.and_then(|graph| graph.m), graph.map(|graph| graph.ef_construction));
     let (dimension, metric) = (config.dim, config.metric.name());
-    Vector { name: name.to_owned(), dimension, metric, index, m, ef_construction, quantizer }
+    Vector { name: name.to_owned(), dimension, metric, index, profile, m, ef_construction, quantizer }
 }
 
 fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {

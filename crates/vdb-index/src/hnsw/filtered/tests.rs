@@ -10,7 +10,7 @@ const ROWS: usize = 4_000;
 const DIM: usize = 24;
 const CLUSTERS: usize = 20;
 /// Walks wherever it can.
-const WALKING: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 3 };
+const WALKING: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 3 };
 const QUERIES: usize = 40;
 
 /// A point of a cluster.

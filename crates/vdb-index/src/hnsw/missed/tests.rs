@@ -5,7 +5,7 @@ use crate::testing::{Rng, brute_force, filled, recall};
 use crate::{Request, Vectors};
 use vdb_distance::Metric;
 
-const PARAMS: HnswParams = HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 };
+const PARAMS: HnswParams = HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 };
 const DIM: usize = 24;
 const ROWS: usize = 4_000;
 const QUERIES: usize = 500;

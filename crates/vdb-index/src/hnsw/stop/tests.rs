@@ -66,7 +66,8 @@ fn what_is_left_out_of_the_beam_changes_no_walk() {
     for metric in METRICS {
         let mut rng = Rng(51);
         let (vectors, offsets) = filled(metric, (0..6_000).map(|_| rng.clustered(24, 20)));
-        let mut hnsw = Hnsw::new(HnswParams { m: 8, ef_construction: 80, exact_scan_factor: 0, seed: 7 });
+        let mut hnsw =
+            Hnsw::new(HnswParams { m: Some(8), ef_construction: 80, exact_scan_factor: 0, seed: 7 });
         hnsw.insert(&vectors, &offsets);
         let mut matching = BitSet::default();
         for row in (0..6_000).filter(|row| row % 10 > 4) {

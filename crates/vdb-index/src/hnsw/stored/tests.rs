@@ -24,7 +24,7 @@ fn vector(seed: u64) -> Vec<f32> {
 fn built(metric: Metric, rows: u64) -> (Vectors, Hnsw) {
     let mut vectors = Vectors::new(metric, 12);
     let offsets: Vec<u32> = (0..rows).map(|seed| vectors.push(&vector(seed))).collect();
-    let mut hnsw = Hnsw::new(HnswParams { m: 6, ef_construction: 40, exact_scan_factor: 0, seed: 3 });
+    let mut hnsw = Hnsw::new(HnswParams { m: Some(6), ef_construction: 40, exact_scan_factor: 0, seed: 3 });
     hnsw.insert(&vectors, &offsets);
     if rows > 100 {
         for row in 5..14 {
@@ -75,6 +75,33 @@ fn a_graph_read_in_place_answers_as_the_one_stored() {
             assert!(!read.is_shared() || rows == 0);
             assert_eq!(answers(&vectors, &read), answers(&vectors, &hnsw));
         }
+    }
+}
+
+#[test]
+fn the_number_of_links_and_who_chose_it_are_kept() {
+    let (vectors, hnsw) = built(Metric::Euclidean, 120);
+    let stored = sections(&hnsw);
+    let config = &stored["hnsw.config"];
+    let with = |config: Vec<u8>| {
+        let mut sections = stored.clone();
+        sections.insert("hnsw.config", config);
+        opened(&vectors, &sections)
+    };
+    let first_version = [&[1, 0, 0, 0, 0, 0, 0, 0], &config[8..config.len() - 8]].concat();
+    assert_eq!(with(first_version).unwrap().to_parts(), hnsw.to_parts());
+    let chosen = [&config[..config.len() - 8], &[1, 0, 0, 0, 0, 0, 0, 0]].concat();
+    assert!(with(chosen).unwrap_err().to_string().contains("m 6, chosen: 1"));
+    let newer = [&[3, 0, 0, 0, 0, 0, 0, 0], &config[8..]].concat();
+    assert!(with(newer).unwrap_err().to_string().contains("version 3"));
+
+    let mut auto = Hnsw::new(HnswParams::default());
+    auto.insert(&vectors, &vectors.live().iter().collect::<Vec<u32>>());
+    for m in [16, 32] {
+        auto.graph = auto.graph.widened(m);
+        let read = opened(&vectors, &sections(&auto)).unwrap();
+        assert_eq!((read.m(), read.params().m), (m, None));
+        assert_eq!(read.to_parts(), auto.to_parts());
     }
 }
 
