@@ -550,6 +550,10 @@ pub(crate) struct AnnArgs {
     /// Queries that are given to one search call; times are of calls
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: usize,
+    /// Compare vectors by this metric, and count their true neighbours anew: euclidean (l2), cosine, dot (ip) or manhattan (l1)
+    /// [default: the set's]
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) metric: Option<Metric>,
     /// Index the first rows of the base only, and count their true neighbours anew
     #[arg(long, conflicts_with = "filter")]
     pub(crate) rows: Option<usize>,

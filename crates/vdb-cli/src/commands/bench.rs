@@ -83,11 +83,12 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let shortest = Duration::try_from_secs_f64(args.seconds);
     let shortest =
         shortest.ok().with_context(|| format!("--seconds is {}, expected 0 or more", args.seconds))?;
-    let set = DataSet::open(&args.data, &args.set)?;
+    let mut set = DataSet::open(&args.data, &args.set)?;
+    set.metric = args.metric.unwrap_or(set.metric);
     let queries = set.vectors(&args.queries)?;
     ensure!(args.rows != Some(0), "--rows is 0, expected at least 1");
-    let mut scopes =
-        if args.rows.is_some() { vec![Scope::default()] } else { scopes(args, &set, queries.rows)? };
+    let counts_truth = args.rows.is_some() || args.metric.is_some();
+    let mut scopes = if counts_truth { vec![Scope::default()] } else { scopes(args, &set, queries.rows)? };
     let before = resident_mb();
     let (db, build) = build(args, &set, &scopes)?;
     let rss_mb = round(resident_mb() - before, 10.0);
@@ -97,7 +98,7 @@ pub(crate) fn run(args: &AnnArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         queries.dim,
         db.dimension()
     );
-    if args.rows.is_some() {
+    if counts_truth {
         scopes[0].truth = truth(&db, &queries, args.k, set.metric)?;
     }
     for row in scopes.iter().flat_map(|scope| &scope.truth.ids) {
@@ -337,6 +338,8 @@ fn build(args: &AnnArgs, set: &DataSet, scopes: &[Scope]) -> anyhow::Result<(Vec
         let start = Instant::now();
         let db = VectorDB::load_binary(path)?;
         ensure!(db.size() == rows, "{} holds {} records, expected {rows}", path.display(), db.size());
+        let (expected, got) = (set.metric, db.metric());
+        ensure!(got == expected, "{} compares by {got}, expected {expected}", path.display());
         return Ok((db, start.elapsed()));
     }
     let mut db = builder(base.dim, set.metric, args.index, &args.parameters).build()?;

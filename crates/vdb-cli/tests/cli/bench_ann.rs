@@ -130,6 +130,12 @@ fn the_first_rows_alone_have_true_neighbours_of_their_own() {
         assert!(number(&rows[0], "recall") < 1.0, "eight of fifty compared find all: {rows:?}");
     }
     let folder = data_set("l2", l2);
+    for metric in ["manhattan", "cosine", "dot"] {
+        let rows = bench(&folder, &format!("--index flat --metric {metric}"));
+        assert_eq!(number(&rows[0], "recall"), 1.0, "{metric}");
+        let rows = bench(&folder, &format!("--index hnsw --m 8 --metric {metric} --target-recall 0.95"));
+        assert!(number(&rows[0], "recall") > 0.9, "{metric}: {rows:?}");
+    }
     let run =
         |arguments: &str| folder.run(&format!("bench ann --data sets --set small --index flat {arguments}"));
     run("--rows 0").failure(&["--rows is 0"]);

@@ -361,7 +361,10 @@ fn a_graph_whose_rows_became_wider_is_as_good_as_one_that_had_them() {
         for ef in [16, 48] {
             let (found, computed) = quality(&vectors, &hnsw, ef, clustered);
             let (found_fresh, computed_fresh) = quality(&rows, &of_one_width, ef, clustered);
-            assert!(found > found_fresh - allowance, "{metric}, ef {ef}: recall {found}, fresh {found_fresh}");
+            assert!(
+                found > found_fresh - allowance,
+                "{metric}, ef {ef}: recall {found}, fresh {found_fresh}"
+            );
             assert!(computed < 1.1 * computed_fresh, "{metric}, ef {ef}: {computed}, fresh {computed_fresh}");
         }
         let copy = Hnsw::from_parts(&vectors, hnsw.to_parts()).unwrap();
