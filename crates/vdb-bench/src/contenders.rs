@@ -31,14 +31,17 @@ const fn peer(name: &'static str, label: &'static str, package: &'static str) ->
 /// The peer that the others are compared to.
 pub const REFERENCE: &str = "hnswlib";
 
-/// All of them, in the order in which they run. Graphs have M 16 (degree 32 in the lowest layer) and efConstruction 200.
-pub const CONTENDERS: [Contender; 23] = [
+/// All of them, in the order in which they run. Graphs have M 16 (degree 32 in the lowest layer)
+/// and efConstruction 200, but for the fast profile, which has M 32 and which ours have by default from 262,144 rows on.
+pub const CONTENDERS: [Contender; 25] = [
     ours("vdb-hnsw", "vector_db_rs HNSW", "hnsw"),
     ours(
         "vdb-target-recall",
         "vector_db_rs HNSW, target recall",
         "hnsw --target-recall 0.8,0.9,0.95,0.97,0.98,0.99,0.995,0.998",
     ),
+    ours("vdb-compact", "vector_db_rs HNSW, compact", "hnsw --profile compact"),
+    ours("vdb-fast", "vector_db_rs HNSW, fast", "hnsw --profile fast"),
     ours("vdb-ivf", "vector_db_rs IVF", "ivf"),
     ours("vdb-flat", "vector_db_rs Flat", "flat"),
     ours("vdb-flat-batch", "vector_db_rs Flat, batch", "flat --batch 1000"),
