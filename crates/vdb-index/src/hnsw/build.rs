@@ -342,7 +342,7 @@ impl WithScorer for Planning<'_> {
                     near = found.iter().take(PARENTS).map(|found| found.node).collect();
                 }
                 layers[usize::from(layer)] =
-                    select(space, vectors, &live, copy_distance, m, m, &mut compared);
+                    select(space, vectors, &live, copy_distance, m, graph.fill(), &mut compared);
             }
             Plan { node, layers, near, computed: scratch.computed + compared }
         })

@@ -13,6 +13,9 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// No node is assigned a level above this.
 pub(crate) const MAX_LEVEL: u8 = 31;
 
+/// A new node has this many links wherever they lead, and half of those beyond it.
+const FILLED: usize = 16;
+
 /// Adjacency of every layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
@@ -44,6 +47,13 @@ impl Graph {
     /// The links that a new node makes on each layer.
     pub(crate) fn m(&self) -> usize {
         self.m
+    }
+
+    /// How many links of a new node nodes in directions that it is linked in already may bring it to. Rows full of these make walks
+    /// longer, above all for queries of another kind than rows: with 32 instead of 24 of 32 a target recall of 0.9 gave 0.876
+    /// on wordnet-minilm-384.
+    pub(crate) fn fill(&self) -> usize {
+        self.m.min(FILLED + self.m.saturating_sub(FILLED) / 2)
     }
 
     /// Nodes that have rows, linked or not.

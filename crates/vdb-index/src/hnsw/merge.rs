@@ -113,7 +113,7 @@ impl WithScorer for Nearby<'_> {
             let live: Vec<Candidate> =
                 found.iter().copied().filter(|found| vectors.live().contains(found.node)).collect();
             let mut computed = scratch.computed + seeds.len();
-            let links = select(space, vectors, &live, copy_distance, m, m, &mut computed);
+            let links = select(space, vectors, &live, copy_distance, m, graph.fill(), &mut computed);
             Plan { node, layers: vec![links], near, computed }
         })
     }
