@@ -266,6 +266,16 @@ fn info_tells_what_collections_hold() {
     let text = folder.run("info --db db").success();
     assert!(text.contains("db: a database of 2 collections"), "{text}");
     assert!(text.contains("\"c\": 300 points"), "{text}");
+    assert!(text.contains("euclidean, hnsw (auto)\n") && text.contains("dot, flat\n"), "{text}");
+    for (name, links, profile, m, shown) in [
+        ("wide", "--profile fast", Some("fast"), 32, "hnsw (fast)"),
+        ("own", "--m 5", None, 5, "hnsw with 5 links"),
+    ] {
+        folder.run(&format!("import named.jsonl --db {name} --collection {name} {links}")).success();
+        let vector = &info(&folder, name)[0]["vectors"][0];
+        assert_eq!((vector["profile"].as_str(), &vector["m"]), (profile, &json!(m)), "{vector}");
+        assert!(folder.run(&format!("info --db {name}")).success().contains(shown), "{shown}");
+    }
 }
 
 #[test]

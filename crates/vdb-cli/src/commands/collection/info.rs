@@ -158,9 +158,14 @@ fn write_text(info: &Info, out: &mut dyn Write) -> std::io::Result<()> {
         } => {
             let megabytes = *bytes_on_disk as f64 / 1e6;
             writeln!(out, "{collection:?}: {points} points, {megabytes:.1} MB on disk, version {version}")?;
-            for Vector { name, dimension, metric, index, quantizer, .. } in vectors {
+            for Vector { name, dimension, metric, index, profile, m, quantizer, .. } in vectors {
+                let links = || m.map_or(String::new(), |m| format!(" with {m} links"));
+                let profile = profile.map_or_else(links, |profile| format!(" ({profile})"));
                 let quantizer = quantizer.as_ref().map_or(String::new(), |name| format!(" with {name}"));
-                writeln!(out, "  vector {name:?}: {dimension} dimensions, {metric}, {index}{quantizer}")?;
+                writeln!(
+                    out,
+                    "  vector {name:?}: {dimension} dimensions, {metric}, {index}{profile}{quantizer}"
+                )?;
             }
             writeln!(
                 out,
