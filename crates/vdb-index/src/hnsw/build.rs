@@ -163,8 +163,9 @@ impl Hnsw {
         (mix(self.params.seed ^ mix(u64::from(offset))), offset)
     }
 
-    /// Makes room for new rows, wider ones where there are now so many that more links pay, and gives them codes. Insertions and merges do so for their own rows; who has several of them to
-    /// come calls it for all rows first, since codes are judged against every live row.
+    /// Makes room for new rows, wider ones where there are now so many that more links pay, and gives them codes. Insertions and
+    /// merges do so for their own rows; who has several of them to come calls it for all rows first, since codes are judged against
+    /// every live row.
     ///
     /// # Panics
     /// When there is no such row.

@@ -291,6 +291,12 @@ mod tests {
     }
 
     #[test]
+    fn long_rows_keep_places_for_diverse_links() {
+        let fill = [2, 8, 16, 17, 24, 32, 128].map(|m| Graph::new(m).fill());
+        assert_eq!(fill, [2, 8, 16, 16, 20, 24, 72]);
+    }
+
+    #[test]
     fn rows_survive_a_round_trip() {
         let mut graph = Graph::new(4);
         graph.grow(200, 9);
