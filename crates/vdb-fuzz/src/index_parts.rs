@@ -114,6 +114,7 @@ fn lsh(vectors: &Vectors, reader: &mut Reader<'_>) {
 }
 
 fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
+    let m = reader.u64() as usize;
     let params = HnswParams {
         m: Some(reader.u64() as usize).filter(|&m| m > 0),
         // A beam of any width is right and takes as long as it is wide.
@@ -124,6 +125,7 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
     let entry = reader.u64() as u32;
     let parts = HnswParts {
         params,
+        m,
         entry: (entry != u32::MAX).then_some(entry),
         levels: reader.bytes().to_vec(),
         base: reader.u32s(),
@@ -133,7 +135,6 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         changed: reader.u64(),
         basis: reader.f32s(),
         trained: reader.u64(),
-        m: reader.u64() as usize,
     };
     if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
         exercise(vectors, |vectors, request, changed| {
@@ -219,14 +220,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         lsh(1, LshParams { family: LshFamily::FastHyperplane, ..given }),
         lsh(2, LshParams { family: LshFamily::CrossPolytope, ..given }),
     ];
-    let params = HnswParams { m: Some(4), ef_construction: 20, exact_scan_factor: 0, seed: 2 };
-    let mut hnsw = Hnsw::new(params);
-    hnsw.insert(few, &all(few));
-    let HnswParts { levels, base, upper, entry, dead, recalls, changed, basis, trained, .. } =
-        hnsw.to_parts();
-    let hnsw = Writer::default().u64(4).u64(20).u64(0).u64(2).u64(u64::from(entry.unwrap_or(u32::MAX)));
-    let hnsw = hnsw.bytes(&levels).u32s(&base).u32s(&upper).u32s(&dead).u32s(&recalls).u64(changed);
-    let hnsw = hnsw.f32s(&basis).u64(trained);
+    let hnsw = |links: Option<usize>| {
+        let mut hnsw = Hnsw::new(HnswParams { m: links, ef_construction: 20, exact_scan_factor: 0, seed: 2 });
+        hnsw.insert(few, &all(few));
+        let HnswParts { m, levels, base, upper, entry, dead, recalls, changed, basis, trained, .. } =
+            hnsw.to_parts();
+        let fields = Writer::default().u64(m as u64).u64(links.unwrap_or(0) as u64).u64(20).u64(0).u64(2);
+        let fields = fields.u64(u64::from(entry.unwrap_or(u32::MAX))).bytes(&levels).u32s(&base);
+        let fields = fields.u32s(&upper).u32s(&dead).u32s(&recalls).u64(changed);
+        with(2, fields.f32s(&basis).u64(trained))
+    };
     let params = IvfParams { lists: Some(6), bits: 3, ..IvfParams::default() };
     let mut ivf = Ivf::new(params);
     ivf.insert(self::lists(), &all(self::lists()));
@@ -244,5 +247,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         fields.0.extend(scale.to_le_bytes());
         with(3, fields.f32s(&centre).bytes(&quantizer).bytes(&codes).bytes(&rest))
     });
-    coded.chain(hashed).chain([with(0, flat(0)), with(0, flat(1)), with(2, hnsw), with(4, ivf)]).collect()
+    coded
+        .chain(hashed)
+        .chain([with(0, flat(0)), with(0, flat(1)), hnsw(Some(4)), hnsw(None), with(4, ivf)])
+        .collect()
 }
