@@ -113,7 +113,7 @@ fn lsh(vectors: &Vectors, reader: &mut Reader<'_>) {
     }
 }
 
-fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
+fn hnsw_parts(reader: &mut Reader<'_>) -> HnswParts {
     let m = reader.u64() as usize;
     let params = HnswParams {
         m: Some(reader.u64() as usize).filter(|&m| m > 0),
@@ -123,7 +123,7 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         seed: reader.u64(),
     };
     let entry = reader.u64() as u32;
-    let parts = HnswParts {
+    HnswParts {
         params,
         m,
         entry: (entry != u32::MAX).then_some(entry),
@@ -135,8 +135,11 @@ fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
         changed: reader.u64(),
         basis: reader.f32s(),
         trained: reader.u64(),
-    };
-    if let Ok(mut hnsw) = Hnsw::from_parts(vectors, parts) {
+    }
+}
+
+fn hnsw(vectors: &Vectors, reader: &mut Reader<'_>) {
+    if let Ok(mut hnsw) = Hnsw::from_parts(vectors, hnsw_parts(reader)) {
         exercise(vectors, |vectors, request, changed| {
             changed.into_iter().for_each(|changed| hnsw.insert(vectors, &changed[..1]));
             match changed {
@@ -228,7 +231,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         let fields = Writer::default().u64(m as u64).u64(links.unwrap_or(0) as u64).u64(20).u64(0).u64(2);
         let fields = fields.u64(u64::from(entry.unwrap_or(u32::MAX))).bytes(&levels).u32s(&base);
         let fields = fields.u32s(&upper).u32s(&dead).u32s(&recalls).u64(changed);
-        with(2, fields.f32s(&basis).u64(trained))
+        let fields = fields.f32s(&basis).u64(trained);
+        Hnsw::from_parts(few, hnsw_parts(&mut Reader(&fields.0))).expect("a seed is a graph");
+        with(2, fields)
     };
     let params = IvfParams { lists: Some(6), bits: 3, ..IvfParams::default() };
     let mut ivf = Ivf::new(params);
