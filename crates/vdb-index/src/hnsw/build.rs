@@ -287,7 +287,7 @@ impl Hnsw {
             return (row, 0);
         }
         let max = self.graph.max_degree(layer);
-        let (mut pruned, computed) = self.prune(vectors, layer, target, &row, max * 3 / 4);
+        let (mut pruned, computed) = self.prune(vectors, layer, target, &row, self.graph.fill_of_row(layer));
         if layer == 0 {
             self.tree.restore(target, &row, &mut pruned, max);
         }

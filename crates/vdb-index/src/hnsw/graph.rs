@@ -56,6 +56,12 @@ impl Graph {
         self.m.min(FILLED + self.m.saturating_sub(FILLED) / 2)
     }
 
+    /// How many links a row that is chosen anew is brought to in the same way: half as many again as that of a new node on the
+    /// base layer, so that there is room for links of later nodes.
+    pub(crate) fn fill_of_row(&self, layer: u8) -> usize {
+        self.max_degree(layer) * self.fill() * 3 / (4 * self.m)
+    }
+
     /// Nodes that have rows, linked or not.
     pub(crate) fn len(&self) -> usize {
         self.levels.len()

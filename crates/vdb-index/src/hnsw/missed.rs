@@ -130,7 +130,7 @@ impl WithScorer for Anew<'_> {
         entries.dedup();
         let copy_distance = space.copy_distance(vectors, row, own);
         let max = graph.max_degree(0);
-        let fill = links.len().max(max * 3 / 4);
+        let fill = links.len().max(graph.fill_of_row(0));
         Scratch::with(|scratch| {
             scratch.start();
             let mut found = space.ranked(&entries, own);

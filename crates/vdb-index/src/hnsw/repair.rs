@@ -161,14 +161,14 @@ impl Hnsw {
             // these rows are chosen as those of new nodes are.
             candidates.extend(self.space.with_row(vectors, node, OnLayer { hnsw: self, layer, node }));
             unique(&mut candidates);
-            return self.prune(vectors, layer, node, &candidates, max * 3 / 4);
+            return self.prune(vectors, layer, node, &candidates, self.graph.fill_of_row(layer));
         }
         if kept.len() > max {
             let (row, computed) = self.prune(vectors, layer, node, &kept, max);
             return (row, computed);
         }
         // Never shorter than before: rows that lost a few links at every repair would be worn down by many.
-        let fill = (max * 3 / 4).max(before.len());
+        let fill = self.graph.fill_of_row(0).max(before.len());
         if candidates.len() > kept.len() && kept.len() < fill {
             let (selected, computed) = self.prune(vectors, layer, node, &candidates, fill);
             let room = fill - kept.len();
