@@ -14,7 +14,7 @@ use vdb_distance::Metric;
 const FIRST: f64 = 1.25;
 const LEAST: usize = 8;
 /// Candidates compared in one go after that.
-const MORE: usize = 8;
+const MORE: usize = 4;
 /// How many standard deviations a candidate may be off.
 const DEVIATIONS: f32 = 2.5;
 
