@@ -14,8 +14,7 @@
 //! Walks for a target recall have no beam of a fixed width, but end by the rule of [`Within`].
 
 use super::graph::Graph;
-use super::rerank::rerank;
-use super::search::{Candidate, Entry, Scratch, StopRule};
+use super::search::{Entry, Scratch, StopRule};
 use super::space::Scorer;
 use super::stop::Within;
 use crate::BitSet;
@@ -85,9 +84,9 @@ impl FilteredSearch<'_> {
             if !found {
                 return (scratch.computed, scratch.hops);
             }
-            let matching = scratch.found().iter().copied();
-            let matching = matching.filter(|found: &Candidate| self.matching.contains(found.node));
-            let compared = rerank(self.query, matching, self.metric, &mut self.top);
+            let Scratch { beam, reranking, .. } = scratch;
+            let matching = beam.candidates().filter(|found| self.matching.contains(found.node));
+            let compared = reranking.rerank(self.query, matching, self.metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
         })
     }

@@ -34,7 +34,6 @@ use calibrate::Sample;
 use filtered::{FilteredSearch, widened_among};
 use graph::{Graph, MAX_LEVEL, NONE};
 pub use params::{HnswParams, Profile};
-use rerank::rerank;
 use search::Scratch;
 use space::{Scorer, Space};
 use stop::{Squared, Within};
@@ -387,15 +386,17 @@ impl Walk<'_> {
         Scratch::with(|scratch| {
             scratch.start();
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
-            let found = match &mut self.stop {
-                None => scratch.search_layer(self.graph, scorer, 0, nearest, self.ef),
+            match &mut self.stop {
+                None => {
+                    scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
+                }
                 Some(stop) => {
                     scratch.search_layer_until(self.graph, scorer, 0, &[nearest], self.ef, stop);
-                    self.ef = scratch.beam().widest();
-                    scratch.found()
+                    self.ef = scratch.beam.widest();
                 }
-            };
-            let compared = rerank(self.query, found.iter().copied(), self.metric, &mut self.top);
+            }
+            let Scratch { beam, reranking, .. } = scratch;
+            let compared = reranking.rerank(self.query, beam.candidates(), self.metric, &mut self.top);
             (scratch.computed + compared, scratch.hops)
         })
     }

@@ -18,61 +18,74 @@ const MORE: usize = 4;
 /// How many standard deviations a candidate may be off.
 const DEVIATIONS: f32 = 2.5;
 
-/// Puts the exact distances of `candidates`, sorted by approximate distance, into `top` as long as they may matter.
-/// Gives how many were compared.
-pub(super) fn rerank(
-    query: &Query<'_>,
-    candidates: impl Iterator<Item = Candidate>,
-    metric: Metric,
-    top: &mut TopK<'_>,
-) -> usize {
-    rerank_by(query, |nodes, out| query.gather(nodes, out), candidates, metric, top)
+/// The last step of searches, and memory that it uses again and again.
+#[derive(Debug, Default)]
+pub(super) struct Reranking {
+    nodes: Vec<u32>,
+    estimates: Vec<f32>,
+    distances: Vec<f32>,
+    /// The k smallest comparable distances so far, ascending.
+    nearest: Vec<f32>,
 }
 
-/// The same with comparable distances from elsewhere.
-pub(super) fn rerank_by(
-    query: &Query<'_>,
-    mut gather: impl FnMut(&[u32], &mut [f32]),
-    mut candidates: impl Iterator<Item = Candidate>,
-    metric: Metric,
-    top: &mut TopK<'_>,
-) -> usize {
-    // Placed distances are twice the comparable ones but for a constant, and squared ones under Euclidean.
-    let scale = if matches!(metric, Metric::Euclidean | Metric::Manhattan) { 1.0 } else { 2.0 };
-    let (mut nodes, mut estimates, mut distances) = (Vec::new(), Vec::new(), Vec::new());
-    let mut errors = Errors::default();
-    // The k smallest comparable distances so far, ascending.
-    let k = top.k();
-    let mut nearest: Vec<f32> = Vec::with_capacity(k.min(candidates.size_hint().1.unwrap_or(k)));
-    let mut compared = 0;
-    let mut count = ((k as f64 * FIRST).ceil() as usize).max(LEAST);
-    loop {
-        nodes.clear();
-        estimates.clear();
-        for candidate in candidates.by_ref().take(count) {
-            nodes.push(candidate.node);
-            estimates.push(candidate.distance);
-        }
-        let Some(&last) = estimates.last() else { return compared };
-        distances.resize(nodes.len(), 0.0);
-        gather(&nodes, &mut distances);
-        for ((&offset, &distance), estimate) in nodes.iter().zip(&distances).zip(&estimates) {
-            errors.add(scale * distance - estimate);
-            // Different squares may be equal distances, whose order the tie-break decides: `top` sees all.
-            top.push(Hit { offset, distance: query.finish(offset, distance) });
-            if nearest.len() == k {
-                if distance >= nearest[k - 1] {
-                    continue;
-                }
-                nearest.pop();
+impl Reranking {
+    /// Puts the exact distances of `candidates`, sorted by approximate distance, into `top` as long as they may matter.
+    /// Gives how many were compared.
+    pub(super) fn rerank(
+        &mut self,
+        query: &Query<'_>,
+        candidates: impl Iterator<Item = Candidate>,
+        metric: Metric,
+        top: &mut TopK<'_>,
+    ) -> usize {
+        self.rerank_by(query, |nodes, out| query.gather(nodes, out), candidates, metric, top)
+    }
+
+    /// The same with comparable distances from elsewhere.
+    pub(super) fn rerank_by(
+        &mut self,
+        query: &Query<'_>,
+        mut gather: impl FnMut(&[u32], &mut [f32]),
+        mut candidates: impl Iterator<Item = Candidate>,
+        metric: Metric,
+        top: &mut TopK<'_>,
+    ) -> usize {
+        // Placed distances are twice the comparable ones but for a constant, and squared ones under Euclidean.
+        let scale = if matches!(metric, Metric::Euclidean | Metric::Manhattan) { 1.0 } else { 2.0 };
+        let Self { nodes, estimates, distances, nearest } = self;
+        nearest.clear();
+        let mut errors = Errors::default();
+        let k = top.k();
+        let mut compared = 0;
+        let mut count = ((k as f64 * FIRST).ceil() as usize).max(LEAST);
+        loop {
+            nodes.clear();
+            estimates.clear();
+            for candidate in candidates.by_ref().take(count) {
+                nodes.push(candidate.node);
+                estimates.push(candidate.distance);
             }
-            nearest.insert(nearest.partition_point(|&other| other <= distance), distance);
+            let Some(&last) = estimates.last() else { return compared };
+            distances.resize(nodes.len(), 0.0);
+            gather(nodes, distances);
+            for ((&offset, &distance), estimate) in nodes.iter().zip(&*distances).zip(&*estimates) {
+                errors.add(scale * distance - estimate);
+                // Different squares may be equal distances, whose order the tie-break decides: `top` sees all.
+                top.push(Hit { offset, distance: query.finish(offset, distance) });
+                if nearest.len() == k {
+                    if distance >= nearest[k - 1] {
+                        continue;
+                    }
+                    nearest.pop();
+                }
+                nearest.insert(nearest.partition_point(|&other| other <= distance), distance);
+            }
+            compared += nodes.len();
+            if nearest.len() == k && last + errors.least() > scale * nearest[k - 1] {
+                return compared;
+            }
+            count = MORE;
         }
-        compared += nodes.len();
-        if nearest.len() == k && last + errors.least() > scale * nearest[k - 1] {
-            return compared;
-        }
-        count = MORE;
     }
 }
 

@@ -8,6 +8,7 @@
 //! Nodes are ordered by (distance, offset), so the walk does not depend on anything but the graph and the query.
 
 use super::graph::{Graph, MAX_LEVEL, NONE};
+use super::rerank::Reranking;
 use super::space::Scorer;
 use std::cell::RefCell;
 use vdb_distance::{AlignedVec, Kernels};
@@ -280,6 +281,7 @@ pub(crate) struct Scratch {
     pub(super) failing: Vec<u32>,
     pub(super) pending: Vec<u32>,
     pub(super) scores: Vec<f32>,
+    pub(super) reranking: Reranking,
     fresh: [u32; MAX_LINKS],
     distances: [f32; MAX_LINKS],
     /// Entries that come into the beam.
@@ -302,6 +304,7 @@ impl Default for Scratch {
             failing: Vec::new(),
             pending: Vec::new(),
             scores: Vec::new(),
+            reranking: Reranking::default(),
             fresh: [0; MAX_LINKS],
             distances: [0.0; MAX_LINKS],
             entering: [0; MAX_LINKS],

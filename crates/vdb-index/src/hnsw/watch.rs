@@ -5,7 +5,7 @@
 //! what both saw is mixed. A look reranks the beam as a search does, so that what rerank misses is missed here, too.
 
 use super::Hnsw;
-use super::rerank::rerank_by;
+use super::rerank::Reranking;
 use super::search::{Beam, Scratch, StopRule};
 use super::space::Scorer;
 use super::stop::{FAR, Squared};
@@ -83,6 +83,7 @@ struct Watch<'a> {
     reached: [[f32; WEIGHTS]; KS.len()],
     /// Comparable distances of nodes that were compared exactly.
     compared: HashMap<u32, f32, BuildHasherDefault<NodeHasher>>,
+    reranking: Reranking,
     /// What the last look reranked, by k.
     reranked: [Vec<u32>; KS.len()],
     looks: Vec<Look>,
@@ -96,7 +97,7 @@ impl Watch<'_> {
 
     /// What a search for one of [`KS`] would answer now.
     fn hits(&mut self, beam: &Beam, number: usize) -> Vec<Distance> {
-        let Watch { hnsw, query, metric, compared, reranked, looks, .. } = self;
+        let Watch { hnsw, query, metric, compared, reranking, reranked, looks, .. } = self;
         let live = || beam.candidates().filter(|candidate| !hnsw.dead.contains(candidate.node));
         let reranked = &mut reranked[number];
         if let Some(look) = looks.last()
@@ -116,7 +117,7 @@ impl Watch<'_> {
             }
         };
         let mut top = TopK::new(KS[number], &|a, b| a.cmp(&b));
-        rerank_by(query, gather, live(), *metric, &mut top);
+        reranking.rerank_by(query, gather, live(), *metric, &mut top);
         top.into_sorted().iter().map(|hit| hit.distance).collect()
     }
 
@@ -171,6 +172,7 @@ impl Hnsw {
             next: 0,
             reached: [[0.0; WEIGHTS]; KS.len()],
             compared: HashMap::default(),
+            reranking: Reranking::default(),
             reranked: Default::default(),
             looks: Vec::new(),
         };
