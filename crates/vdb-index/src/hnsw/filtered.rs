@@ -183,7 +183,7 @@ impl FilteredSearch<'_> {
     fn walk(&mut self, scorer: &impl Scorer, scratch: &mut Scratch) -> bool {
         let Self { graph, matching, .. } = *self;
         // A pruned row holds this many links, so that is what a step sees without a filter.
-        let wanted = graph.max_degree(0) * 3 / 4;
+        let wanted = graph.fill_of_row(0);
         let nearest = scratch.descend(graph, scorer, self.entry, 0);
         let (scored, read) = scratch.two_epochs(graph.len());
         let Scratch { visited, beam, bridges, pending, failing, scores, computed, hops, .. } = scratch;
