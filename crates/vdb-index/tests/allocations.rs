@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use vdb_distance::Metric;
-use vdb_index::{Hnsw, HnswParams, Request, Vectors};
+use vdb_index::{BitSet, Hnsw, HnswParams, Reach, Request, Vectors};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -68,20 +68,28 @@ fn searches_allocate_their_answer_only() {
         let mut hnsw = Hnsw::new(HnswParams { exact_scan_factor: 0, ..HnswParams::default() });
         hnsw.insert(&vectors, &offsets);
         let queries: Vec<Vec<f32>> = (0..50).map(|_| vector()).collect();
-        for target in [None, Some(0.95)] {
+        let mut half = BitSet::default();
+        offsets.iter().filter(|&offset| offset % 2 == 0).for_each(|&offset| {
+            half.insert(offset);
+        });
+        for (matching, reach) in [vectors.live(), &half]
+            .into_iter()
+            .flat_map(|matching| [Reach::Beam(64), Reach::Recall(0.95)].map(|reach| (matching, reach)))
+        {
             let search_all = || {
                 for query in &queries {
-                    let request = Request::new(query, 10);
-                    let answer = match target {
-                        None => hnsw.search(&vectors, &request, 64),
-                        Some(target) => hnsw.search_for_recall(&vectors, &request, target),
-                    };
+                    let answer = hnsw.search_among(&vectors, &Request::new(query, 10), matching, reach);
                     assert!(answer.hits.len() == 10 && answer.hops > 0, "{answer:?}");
                 }
             };
             // The first searches of a thread find its memory.
             search_all();
-            assert_eq!(allocations(search_all), queries.len(), "{metric}, target {target:?}");
+            assert_eq!(
+                allocations(search_all),
+                queries.len(),
+                "{metric}, {reach:?}, {} match",
+                matching.count()
+            );
         }
     }
 }

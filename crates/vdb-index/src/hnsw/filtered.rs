@@ -14,7 +14,7 @@
 //! Walks for a target recall have no beam of a fixed width, but end by the rule of [`Within`].
 
 use super::graph::Graph;
-use super::search::{Entry, Scratch, StopRule};
+use super::search::{Entry, Scratch, StopRule, WholeBeam};
 use super::space::Scorer;
 use super::stop::Within;
 use crate::BitSet;
@@ -162,20 +162,20 @@ impl FilteredSearch<'_> {
         let is_done = match self.stop {
             None => {
                 let ef = widened(self.ef, self.share_of_nodes);
-                scratch.search_layer(self.graph, scorer, 0, nearest, ef);
+                scratch.search_layer_until(self.graph, scorer, 0, &[nearest], ef, &mut WholeBeam);
                 false
             }
             Some(stop) => {
                 let stop = &mut stop.among(self.matching);
                 let most = widened(self.most, self.share_of_nodes);
                 scratch.search_layer_until(self.graph, scorer, 0, &[nearest], most, stop);
-                self.ef = scratch.beam().widest();
+                self.ef = scratch.beam.widest();
                 self.ef < most
             }
         };
-        let found = scratch.found();
-        let matching = found.iter().filter(|found| self.matching.contains(found.node)).count();
-        let least = if is_done { 0.0 } else { self.share_of_nodes * found.len() as f64 / 2.0 };
+        let beam = &scratch.beam;
+        let matching = beam.candidates().filter(|found| self.matching.contains(found.node)).count();
+        let least = if is_done { 0.0 } else { self.share_of_nodes * beam.len() as f64 / 2.0 };
         matching >= self.top.k() && matching as f64 >= least
     }
 

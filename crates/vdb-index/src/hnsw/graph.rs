@@ -300,6 +300,9 @@ mod tests {
     fn long_rows_keep_places_for_diverse_links() {
         let fill = [2, 8, 16, 17, 24, 32, 128].map(|m| Graph::new(m).fill());
         assert_eq!(fill, [2, 8, 16, 16, 20, 24, 72]);
+        let fill_of_rows = |layer| [2, 8, 16, 24, 32, 128].map(|m| Graph::new(m).fill_of_row(layer));
+        assert_eq!(fill_of_rows(0), [3, 12, 24, 30, 36, 108]);
+        assert_eq!(fill_of_rows(1), [1, 6, 12, 15, 18, 54]);
     }
 
     #[test]

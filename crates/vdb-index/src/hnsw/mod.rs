@@ -34,7 +34,7 @@ use calibrate::Sample;
 use filtered::{FilteredSearch, widened_among};
 use graph::{Graph, MAX_LEVEL, NONE};
 pub use params::{HnswParams, Profile};
-use search::Scratch;
+use search::{Scratch, WholeBeam};
 use space::{Scorer, Space};
 use stop::{Squared, Within};
 use table::{Effort, Table};
@@ -388,7 +388,7 @@ impl Walk<'_> {
             let nearest = scratch.descend(self.graph, scorer, self.entry, 0);
             match &mut self.stop {
                 None => {
-                    scratch.search_layer(self.graph, scorer, 0, nearest, self.ef);
+                    scratch.search_layer_until(self.graph, scorer, 0, &[nearest], self.ef, &mut WholeBeam)
                 }
                 Some(stop) => {
                     scratch.search_layer_until(self.graph, scorer, 0, &[nearest], self.ef, stop);

@@ -325,11 +325,6 @@ impl Scratch {
         SCRATCH.with_borrow_mut(work)
     }
 
-    /// The beam as the last search of a layer left it.
-    pub(super) fn beam(&self) -> &Beam {
-        &self.beam
-    }
-
     pub(crate) fn start(&mut self) {
         (self.computed, self.hops) = (0, 0);
     }
@@ -353,14 +348,6 @@ impl Scratch {
         (first, self.epoch)
     }
 
-    /// The beam's nodes, nearest first.
-    pub(super) fn found(&mut self) -> &[Candidate] {
-        let Self { found, beam, .. } = self;
-        found.clear();
-        found.extend(beam.candidates());
-        found
-    }
-
     /// The nearest `ef` nodes that a walk from `entry` over `layer` finds, nearest first.
     pub(crate) fn search_layer(
         &mut self,
@@ -382,10 +369,14 @@ impl Scratch {
         entries: &[Candidate],
         ef: usize,
     ) -> &[Candidate] {
-        self.search_layer_until(graph, scorer, layer, entries, ef, &mut WholeBeam)
+        self.search_layer_until(graph, scorer, layer, entries, ef, &mut WholeBeam);
+        let Self { found, beam, .. } = self;
+        found.clear();
+        found.extend(beam.candidates());
+        found
     }
 
-    /// The same, until a rule ends the walk.
+    /// The same, until a rule ends the walk; what it finds is in the beam.
     pub(super) fn search_layer_until(
         &mut self,
         graph: &Graph,
@@ -394,7 +385,7 @@ impl Scratch {
         entries: &[Candidate],
         ef: usize,
         stop: &mut impl StopRule,
-    ) -> &[Candidate] {
+    ) {
         let Scratch { seen, beam, fresh, distances, entering, computed, hops, .. } = self;
         let fetches = layer == 0 && scorer.fetches();
         seen.reset(graph.len());
@@ -458,7 +449,6 @@ impl Scratch {
                 near.for_each(|entry| graph.prefetch(entry.node()));
             }
         }
-        self.found()
     }
 
     /// The node nearest to the query that greedy walks find on the layers above `layer`.

@@ -128,7 +128,7 @@ impl Watch<'_> {
             scratch.start();
             let nearest = scratch.descend(graph, scorer, entry, 0);
             scratch.search_layer_until(graph, scorer, 0, &[nearest], WIDEST, &mut self);
-            self.look(scratch.beam(), [[THRESHOLDS as u16; WEIGHTS]; KS.len()]);
+            self.look(&scratch.beam, [[THRESHOLDS as u16; WEIGHTS]; KS.len()]);
         });
         self.looks
     }

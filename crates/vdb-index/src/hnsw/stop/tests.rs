@@ -25,8 +25,8 @@ fn walk(
     Scratch::with(|scratch| {
         scratch.start();
         let nearest = scratch.descend(&hnsw.graph, scorer, hnsw.graph.entry.unwrap(), 0);
-        let found = scratch.search_layer_until(&hnsw.graph, scorer, 0, &[nearest], most, &mut stop).to_vec();
-        (found, scratch.computed, scratch.hops)
+        scratch.search_layer_until(&hnsw.graph, scorer, 0, &[nearest], most, &mut stop);
+        (scratch.beam.candidates().collect(), scratch.computed, scratch.hops)
     })
 }
 
